@@ -27,6 +27,7 @@ let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let package = Package(
     name: "hotkey",
     products: [
+        .library(name: "HotKeyRegistry", targets: ["HotKeyRegistry"]),
         .library(name: "ZooKeeper", targets: ["ZooKeeper"]),
     ],
     dependencies: [
@@ -43,6 +44,10 @@ let package = Package(
         .systemLibrary(name: "CZooKeeper", providers: [.apt(["libzookeeper-mt-dev"])]),
         .target(
             name: "ZooKeeper", dependencies: ["CZooKeeper", logging, nioConcurrency], swiftSettings: settings),
+        .target(name: "StrictCoding", dependencies: [yams], swiftSettings: settings),
+        .target(
+            name: "HotKeyRegistry", dependencies: ["StrictCoding", "ZooKeeper", logging, nioConcurrency],
+            swiftSettings: settings),
 
         // Real servers and faults for the tests.
         .target(
@@ -50,6 +55,11 @@ let package = Package(
         .testTarget(
             name: "ZooKeeperTests", dependencies: ["HotKeyTestSupport", "ZooKeeper", logging],
             swiftSettings: settings),
+        .testTarget(
+            name: "RegistryTests",
+            dependencies: ["HotKeyRegistry", "HotKeyTestSupport", "StrictCoding", "ZooKeeper", logging],
+            swiftSettings: settings),
+        .testTarget(name: "StrictCodingTests", dependencies: ["StrictCoding"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

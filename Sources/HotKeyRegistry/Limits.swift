@@ -1,0 +1,76 @@
+/// Every bound of the registry. What the znode schema promises to others stands in docs/znode-schema.md too.
+public enum RegistryLimits {
+    /// The schema number this version writes, and the only one it reads.
+    public static let schema = 1
+
+    // Znodes: the most bytes each may hold.
+    public static let appBytesMax = 1 << 10
+    public static let controlBytesMax = 1 << 10
+    public static let rulesBytesMax = 64 << 10
+    public static let pinsBytesMax = 512 << 10
+    public static let topologyBytesMax = 64 << 10
+    public static let headBytesMax = 16 << 10
+    public static let bucketBytesMax = 64 << 10
+    public static let sourceBytesMax = 512 << 10
+    public static let agentBytesMax = 1 << 10
+    public static let leaderBytesMax = 1 << 10
+
+    // Keys.
+    public static let keyBytesMax = 1 << 10
+    public static let hotKeysMax = 10_000
+    public static let bucketCount = 64
+
+    // Names and free text.
+    public static let appNameBytesMax = 64
+    public static let rootBytesMax = 256
+    public static let agentIDBytesMax = 128
+    public static let authorBytesMax = 128
+    public static let reasonBytesMax = 512
+    public static let sourceNamesPerRecordMax = 16
+
+    // What operators write.
+    public static let copiesMax = 64
+    public static let rulesMax = 1_000
+    public static let nodesMax = 1_024
+    public static let weightMax = 10_000
+    public static let historyMax = 200
+    public static let stalenessCapMillisecondsMax = 3_600_000
+    public static let durationSecondsMax = 86_400
+    public static let thresholdPerSecondMax = 1_000_000_000
+    public static let thresholdBytesPerSecondMax = 1_000_000_000_000
+    /// What detection counts by; a window is a whole number of these.
+    public static let sliceMilliseconds = 100
+    public static let windowMillisecondsRange = 300...1_000
+
+    // What is read from the wire.
+    public static let agentsMax = 10_000
+    public static let sourcesMax = 64
+
+    // Publishing.
+    /// How long the publisher gathers changes at most before it writes.
+    public static let gatherMilliseconds = 50
+    /// A multi carries at most this many bytes of data; ZooKeeper refuses requests of 1 MiB.
+    public static let multiBytesMax = 512 << 10
+    public static let publishAttemptsMax = 8
+
+    // Subscribing.
+    public static let rereadMilliseconds = 30_000
+    /// The share of the period by which a re-read may come earlier or later, so that a fleet does not read in step.
+    public static let rereadJitter = 0.2
+    /// Rounds in which buckets may turn out older than the head that names them before the old content is kept.
+    public static let bucketRoundsMax = 3
+    public static let retryMillisecondsMin = 50
+    public static let retryMillisecondsMax = 5_000
+    public static let viewSaveMilliseconds = 1_000
+    public static let viewFileBytesMax = 64 << 20
+
+    // Operator edits.
+    public static let editAttemptsMax = 64
+    public static let editBackoffMillisecondsMax = 400
+
+    // Presence and election.
+    /// How long an agent waits before it looks again at a node that another live session holds under its id.
+    public static let presenceConflictMilliseconds = 2_000
+    /// How long an elected body that failed stays out of the election.
+    public static let candidacyPauseMilliseconds = 500
+}

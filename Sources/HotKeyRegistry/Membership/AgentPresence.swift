@@ -1,0 +1,125 @@
+public import Logging
+import StrictCoding
+public import ZooKeeper
+
+/// Keeps an agent's ephemeral node `agents/<id>` in the registry for as long as ``run()`` runs: across lost sessions, and
+/// when someone deletes it. A node that an earlier session of this agent left behind is replaced; one that another live
+/// agent holds under the same id is waited for, and the log says so.
+public final class AgentPresence: Sendable {
+    private struct Situation: Sendable {
+        var connection: ConnectionState = .lost
+        var news = 0
+        var sessionID: Int64? { if case .connected(let id) = connection { id } else { nil } }
+    }
+
+    private let registry: RegistryStore
+    private let id: AgentID
+    private let document: AgentDocument
+    private let acl: [AccessControl]
+    private let logger: Logger
+    private let situation = Broadcast(Situation())
+    private let registered = Broadcast(false)
+    private let reader: WatchedReader
+    private var path: String { registry.paths.agent(id) }
+
+    public init(
+        store: any CoordinationStore, paths: RegistryPaths, id: AgentID, document: AgentDocument,
+        acl: [AccessControl] = AccessControl.openUnsafe, logger: Logger
+    ) {
+        registry = RegistryStore(store: store, paths: paths)
+        self.id = id
+        self.document = document
+        self.acl = acl
+        self.logger = logger
+        reader = WatchedReader(store: store) { [situation] _ in situation.update { $0.news += 1 } }
+    }
+
+    /// Whether the node stood when it was last looked at, in a session that was alive.
+    public var isRegistered: Bool { registered.value }
+
+    /// Returns when cancelled or when the store is closed; the node is deleted first. Throws ``RegistryError`` when the
+    /// document can never be written or access is refused.
+    public func run() async throws {
+        let data = try registry.encode(document, for: path)
+        do {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    for await state in self.registry.store.connectionStates {
+                        self.situation.update { $0.connection = state }
+                        if self.situation.value.sessionID == nil { self.registered.send(false) }
+                    }
+                }
+                group.addTask { try await self.register(data) }
+                defer { group.cancelAll() }
+                try await group.next()
+            }
+        } catch is CancellationError {
+            // Cancellation is the ordinary end.
+        }
+        registered.send(false)
+        await leave()
+    }
+
+    private func register(_ data: [UInt8]) async throws {
+        var plan = PresencePlan(peer: document.peer)
+        var backoff = Backoff(
+            millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
+        while true {
+            let session = try await situation.first(\.sessionID)
+            let news = situation.value.news
+            do {
+                let found = try await look()
+                switch plan.decide(found, session: session) {
+                case .keep:
+                    registered.send(true)
+                    backoff.reset()
+                    try await situation.first { $0.news != news || $0.sessionID != session ? () : nil }
+                    registered.send(false)
+                case .create:
+                    try await registry.store.create(path, data, mode: .ephemeral, acl: acl)
+                case .replace(let version):
+                    logger.info("replacing the node that an earlier session left", metadata: ["node": "\(path)"])
+                    try await registry.store.multi([
+                        .delete(path, version: version), .create(path, data: data, mode: .ephemeral, acl: acl),
+                    ])
+                case .wait:
+                    logger.warning(
+                        "another agent is registered under this id; waiting until it is gone",
+                        metadata: ["node": "\(path)", "peer": "\(found?.peer ?? "unknown")"])
+                    _ = try await situation.first(within: .milliseconds(RegistryLimits.presenceConflictMilliseconds)) {
+                        $0.news != news || $0.sessionID != session ? true : nil
+                    }
+                }
+            } catch let error as StoreError {
+                switch error.code {
+                case .noAuthentication, .authenticationFailed, .invalidACL, .badArguments, .closed:
+                    throw RegistryStore.translate(error, path: path, app: registry.paths)
+                case .nodeExists, .badVersion: continue
+                default:
+                    // Also noNode: the app is not initialised yet, or the node to replace went by itself.
+                    try await Task.sleep(for: backoff.next(random: .random(in: 0.5..<1)))
+                }
+            }
+        }
+    }
+
+    /// What stands at our path now, with a watch on it in any case.
+    private func look() async throws -> PresencePlan.Found? {
+        guard let value = try await reader.get(path) else { return nil }
+        let document = try? RegistryCodec.decode(AgentDocument.self, from: value.data, source: path)
+        return PresencePlan.Found(
+            ephemeralOwner: value.stat.ephemeralOwner, version: value.stat.version, peer: document?.peer)
+    }
+
+    private func leave() async {
+        guard let session = situation.value.sessionID else { return }
+        await uncancelled { [store = registry.store, path, logger] in
+            do {
+                guard let stat = try await store.exists(path), stat.ephemeralOwner == session else { return }
+                try await store.delete(path, version: stat.version)
+            } catch {
+                logger.debug("the agent's node goes with the session", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+public import Logging
+public import ZooKeeper
+
+/// Publishes one coordinator's hot set for as long as it leads.
+///
+/// Changes are gathered for at most 50 ms and go out in one transaction: the check of the coordinator's own election node,
+/// the changed buckets and the head, each with the version it is expected to have. A deposed coordinator's transaction
+/// fails as a whole. When nothing changes, nothing is written.
+///
+/// One publisher serves one leadership. After it has thrown it does not know the registry any more: let the body of
+/// ``LeaderElection/run(_:)`` end with its error, and open another in the next leadership.
+public actor HotSetPublisher {
+    private let registry: RegistryStore
+    private let leadership: Leadership
+    private let coordinator: AgentID
+    private let gather: Duration
+    private let logger: Logger
+    private var planner: PublishPlanner
+    private var counters = PublisherMetrics()
+    private var isPublishing = false
+    private var failure: RegistryError?
+    private struct Activity: Sendable {
+        var hasWork: Bool
+        /// Moves with every submission and with every end of a publication.
+        var revision = 0
+    }
+    private let activity: Broadcast<Activity>
+
+    /// Reads the head and all buckets. The first publication is of the epoch after the head's.
+    ///
+    /// - Parameter acl: of buckets that are missing and have to be created.
+    /// - Throws: ``RegistryError/Code/notInitialised``; ``RegistryError/Code/badDocument`` when the head cannot be read
+    ///   (`hkctl init` repairs it); a retriable error.
+    public static func open(
+        store: any CoordinationStore, paths: RegistryPaths, leadership: Leadership, coordinator: AgentID,
+        acl: [AccessControl] = AccessControl.openUnsafe,
+        gatherMilliseconds: Int = RegistryLimits.gatherMilliseconds, logger: Logger
+    ) async throws -> HotSetPublisher {
+        let registry = RegistryStore(store: store, paths: paths)
+        // Read what is at least as new as this leadership: another server may lag behind the previous coordinator's last
+        // transaction.
+        try await registry.translating(paths.hot) { try await store.sync(paths.hot) }
+        let published = try await PublishedHotSet.read(registry)
+        for problem in published.problems {
+            logger.warning("a bucket will be written anew", metadata: ["problem": "\(problem)"])
+        }
+        return HotSetPublisher(
+            registry: registry, leadership: leadership, coordinator: coordinator,
+            gather: .milliseconds(min(gatherMilliseconds, RegistryLimits.gatherMilliseconds)), logger: logger,
+            planner: PublishPlanner(published, paths: paths, acl: acl))
+    }
+
+    private init(
+        registry: RegistryStore, leadership: Leadership, coordinator: AgentID, gather: Duration, logger: Logger,
+        planner: PublishPlanner
+    ) {
+        self.registry = registry
+        self.leadership = leadership
+        self.coordinator = coordinator
+        self.gather = gather
+        self.logger = logger
+        self.planner = planner
+        activity = Broadcast(Activity(hasWork: !planner.isIdle))
+    }
+
+    private func noteActivity() {
+        let hasWork = !planner.isIdle
+        activity.update { $0 = Activity(hasWork: hasWork, revision: $0.revision + 1) }
+    }
+
+    /// What stands in the registry, without what is pending.
+    public var published: HotRecords { planner.records }
+    public var position: HotPosition { planner.head.position }
+    public var metrics: PublisherMetrics { counters }
+
+    /// Takes changes for the next publication. Returns those that can never be published, each with its reason; they are
+    /// logged and counted, the others are taken. A record that differs from what is published in rates only is no change.
+    @discardableResult
+    public func submit(_ updates: [HotUpdate]) -> [RefusedUpdate] {
+        let refused = planner.submit(updates)
+        counters.refused += refused.count
+        if let first = refused.first {
+            logger.warning(
+                "changes of the hot set were refused", metadata: ["count": "\(refused.count)", "first": "\(first)"])
+        }
+        noteActivity()
+        return refused
+    }
+
+    /// Makes the hot set exactly these records.
+    @discardableResult
+    public func replaceAll(_ records: [HotRecord]) -> [RefusedUpdate] {
+        submit(planner.updates(towards: records))
+    }
+
+    /// Publishes what is submitted until cancelled, then returns.
+    ///
+    /// Throws ``RegistryError/Code/deposed``, ``RegistryError/Code/conflictingWriter``,
+    /// ``RegistryError/Code/unknownOutcome`` or the store's error; the publisher is of no use then.
+    public func run() async throws {
+        do {
+            while true {
+                try await activity.first { $0.hasWork ? () : nil }
+                try await Task.sleep(for: gather)
+                try await flush()
+            }
+        } catch is CancellationError {
+            return
+        }
+    }
+
+    /// Publishes now what is pending; returns when it stands in the registry.
+    public func flush() async throws {
+        while isPublishing {
+            let seen = activity.value.revision
+            try await activity.first { $0.revision != seen ? () : nil }
+        }
+        if let failure { throw failure }
+        isPublishing = true
+        defer {
+            isPublishing = false
+            noteActivity()
+        }
+        do {
+            guard let publication = try planner.plan(now: .now, coordinator: coordinator) else { return }
+            for (index, step) in publication.steps.enumerated() {
+                try await write(step)
+                planner.committed(index, of: publication)
+            }
+            counters.publications += 1
+            counters.transactions += publication.steps.count
+            logger.debug(
+                "published", metadata: ["position": "\(planner.head.position)", "keys": "\(planner.records.count)"])
+        } catch {
+            // Also when cancelled: part of the publication may stand in the registry.
+            failure =
+                error as? RegistryError
+                ?? RegistryError(
+                    .unknownOutcome, "an earlier publication was cut off: \(error)", path: registry.paths.hot)
+            throw error
+        }
+    }
+
+    // MARK: - One transaction
+
+    /// Returns when the step stands in the registry.
+    ///
+    /// After a broken connection the first attempt may have happened, may still happen, or never will:
+    ///   1. the transaction is sent, the connection breaks, the outcome is unknown
+    ///   2. we read the head's node: still the expected version
+    ///   3. we send the transaction again
+    ///   4. the first one arrives after all, and the second finds newer versions
+    /// Both carry the same expected versions, so that at most one takes effect; which of "ours" and "somebody else's" the
+    /// newer node is, is told by comparing its bytes with those that were sent.
+    private func write(_ step: PublishPlanner.Step) async throws {
+        var backoff = Backoff(
+            millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
+        var isUnknown = false
+        var lastError: StoreError?
+        for _ in 0..<RegistryLimits.publishAttemptsMax {
+            do {
+                if isUnknown {
+                    switch try await compare(step) {
+                    case .written: return
+                    case .notWritten: break
+                    case .other: throw await refusal(lastError)
+                    }
+                }
+                try await registry.store.multi([leadership.fence] + step.operations)
+                return
+            } catch let error as StoreError {
+                lastError = error
+                switch error.code {
+                case .noNode, .badVersion, .nodeExists:
+                    // Operation 0 is the fence: nothing of the transaction can have been ours.
+                    if error.operationIndex == 0 || !isUnknown { throw await refusal(error) }
+                case .connectionLoss, .sessionExpired, .deadlineExceeded: isUnknown = true
+                case .tooManyInFlight: break
+                default: throw RegistryStore.translate(error, path: registry.paths.hot, app: registry.paths)
+                }
+                counters.retries += 1
+                try await Task.sleep(for: backoff.next(random: .random(in: 0.5..<1)))
+            }
+        }
+        throw RegistryError(
+            .unknownOutcome, "whether the hot set was published is not known; it has to be read again",
+            path: registry.paths.hot, store: lastError)
+    }
+
+    private enum Comparison { case written, notWritten, other }
+
+    private func compare(_ step: PublishPlanner.Step) async throws -> Comparison {
+        guard let last = step.operations.last else { return .written }
+        switch last {
+        case .set(let path, let data, let version):
+            try await registry.store.sync(path)
+            let value = try await registry.store.get(path)
+            if value.data == data { return .written }
+            return value.stat.version == version ? .notWritten : .other
+        case .create(let path, let data, _, _):
+            try await registry.store.sync(path)
+            do {
+                return try await registry.store.get(path).data == data ? .written : .other
+            } catch let error as StoreError where error.code == .noNode {
+                return .notWritten
+            }
+        case .check, .delete: return .notWritten
+        }
+    }
+
+    /// Why a transaction was refused: either this coordinator does not lead any more, or someone writes who should not.
+    private func refusal(_ error: StoreError?) async -> RegistryError {
+        let isFenced: Bool
+        if error?.operationIndex == 0 {
+            isFenced = true
+        } else {
+            let stat = try? await registry.store.exists(leadership.path)
+            isFenced = stat?.createdTransaction != leadership.createdTransaction
+        }
+        if isFenced {
+            return RegistryError(
+                .deposed, "this agent does not lead any more: nothing was published", path: leadership.path,
+                store: error)
+        }
+        return RegistryError(
+            .conflictingWriter,
+            "something else than the coordinator wrote below \(registry.paths.hot): the hot set has to be read again",
+            path: registry.paths.hot, store: error)
+    }
+}
+
+public struct PublisherMetrics: Sendable, Hashable {
+    public var publications = 0
+    /// More than ``publications`` where one needed several.
+    public var transactions = 0
+    public var retries = 0
+    /// Changes that could never be published.
+    public var refused = 0
+}

@@ -1,0 +1,280 @@
+import StrictCoding
+import ZooKeeper
+
+/// One key's change as the coordinator decides it.
+public enum HotUpdate: Sendable, Hashable {
+    /// The key is hot, cooling or a candidate from now on, as the record says.
+    case set(HotRecord)
+    case remove(KeyName)
+
+    public var key: KeyName {
+        switch self {
+        case .set(let record): record.key
+        case .remove(let key): key
+        }
+    }
+}
+
+/// A change that cannot be published, and why. Everything else that was submitted with it is.
+public struct RefusedUpdate: Sendable, Hashable, CustomStringConvertible {
+    public enum Reason: Sendable, Hashable {
+        /// Over 1 KiB.
+        case keyTooLong
+        /// The app has 10,000 keys in its hot set.
+        case tooManyKeys
+        /// The key's bucket would pass 64 KiB.
+        case bucketFull
+        /// The record makes no sense.
+        case invalid(String)
+    }
+    public var key: KeyName
+    public var reason: Reason
+
+    public var description: String {
+        switch reason {
+        case .keyTooLong: "the key of \(key.bytes.count) bytes is longer than \(RegistryLimits.keyBytesMax)"
+        case .tooManyKeys: "\(key): the hot set is full, \(RegistryLimits.hotKeysMax) keys"
+        case .bucketFull: "\(key): its bucket of \(RegistryLimits.bucketBytesMax) bytes is full"
+        case .invalid(let problem): "\(key): \(problem)"
+        }
+    }
+}
+
+/// What goes into the registry when changes are published: which buckets, which inline changes, in which transactions.
+/// Pure: the publisher does the I/O and tells what became of it.
+struct PublishPlanner: Sendable {
+    /// Parts of a publication, each one transaction. The head is in the last.
+    struct Step: Sendable {
+        /// Without the fence, which the publisher puts in front.
+        var operations: [StoreOperation]
+        var buckets: [Int]
+    }
+
+    struct Publication: Sendable {
+        var head: HotHead
+        var steps: [Step]
+        fileprivate var changes: [KeyName: HotRecord?]
+    }
+
+    private let paths: RegistryPaths
+    /// Of buckets that are missing and are created.
+    private let acl: [AccessControl]
+    private(set) var head: HotHead
+    /// Version of the head's znode, to be expected by the next write.
+    private var headNodeVersion: Int32
+    /// Version of each bucket's znode, nil where there is none.
+    private var bucketNodeVersions: [Int32?]
+    /// As published.
+    private(set) var records: HotRecords
+    /// What the next publication changes; nil for keys that go.
+    private var pending: [KeyName: HotRecord?] = [:]
+    /// What the publication under way changes.
+    private var inFlight: [KeyName: HotRecord?] = [:]
+    /// Bytes that each bucket's document will have with what is pending.
+    private var bucketBytes: [Int]
+    private var keyCount: Int
+    /// Buckets that do not say what the head says and must be written although no key in them changed.
+    private var torn: Set<Int> = []
+    private let epoch: Int64
+    /// The newest version found anywhere. A coordinator that died between two transactions leaves buckets that are newer
+    /// than its head; the next version must be newer than those.
+    private var newestVersion: Int64
+
+    /// Takes over what stands in the registry.
+    init(
+        _ published: PublishedHotSet, paths: RegistryPaths, acl: [AccessControl] = AccessControl.openUnsafe
+    ) {
+        self.paths = paths
+        self.acl = acl
+        head = published.head
+        headNodeVersion = published.headStat.version
+        records = published.records
+        epoch = published.head.epoch + 1
+        newestVersion = published.head.version
+        bucketNodeVersions = published.buckets.map { $0.stat?.version }
+        keyCount = published.records.count
+        bucketBytes = (0..<RegistryLimits.bucketCount).map { index in
+            published.records[bucket: index].values.reduce(Self.emptyBucketBytes) { $0 + Self.bytes(of: $1) }
+        }
+        for (index, read) in published.buckets.enumerated() {
+            let named = head.buckets[index]
+            switch read {
+            case .missing where named == 0: break
+            case .missing, .bad: torn.insert(index)
+            case .good(let bucket, _):
+                newestVersion = max(newestVersion, bucket.version)
+                // Named and of that version, or empty and not named: as it should be.
+                let isNamed = bucket.version == named
+                let isEmpty = bucket.keys.isEmpty && named == 0
+                if !isNamed && !isEmpty { torn.insert(index) }
+            }
+        }
+    }
+
+    var isIdle: Bool { pending.isEmpty && torn.isEmpty }
+
+    // MARK: - Gathering
+
+    mutating func submit(_ updates: [HotUpdate]) -> [RefusedUpdate] {
+        updates.compactMap { update in take(update).map { RefusedUpdate(key: update.key, reason: $0) } }
+    }
+
+    /// The updates that make the hot set exactly `wanted`.
+    func updates(towards wanted: [HotRecord]) -> [HotUpdate] {
+        let keys = Set(wanted.map(\.key))
+        let known = Set(records.map(\.key)).union(inFlight.keys).union(pending.keys)
+        let present = known.filter { prospective($0) != nil }
+        return present.subtracting(keys).sorted().map(HotUpdate.remove) + wanted.map(HotUpdate.set)
+    }
+
+    /// The record that a key will have once everything pending is published.
+    private func prospective(_ key: KeyName) -> HotRecord? {
+        if let change = pending[key] { return change }
+        return withoutPending(key)
+    }
+
+    private func withoutPending(_ key: KeyName) -> HotRecord? {
+        if let change = inFlight[key] { return change }
+        return records[key]
+    }
+
+    private mutating func take(_ update: HotUpdate) -> RefusedUpdate.Reason? {
+        let key = update.key
+        let before = prospective(key)
+        var after: HotRecord?
+        if case .set(let record) = update {
+            guard key.bytes.count <= RegistryLimits.keyBytesMax else { return .keyTooLong }
+            do {
+                try record.validate()
+            } catch {
+                return .invalid("\(error)")
+            }
+            if let before, !before.differsInState(from: record) { return nil }
+            after = record
+        }
+        if before == nil && after == nil { return nil }
+        let bytes = bucketBytes[key.bucket] + Self.bytes(of: after) - Self.bytes(of: before)
+        let count = keyCount + (after == nil ? 0 : 1) - (before == nil ? 0 : 1)
+        if after != nil {
+            if count > RegistryLimits.hotKeysMax { return .tooManyKeys }
+            if bytes > RegistryLimits.bucketBytesMax { return .bucketFull }
+        }
+        bucketBytes[key.bucket] = bytes
+        keyCount = count
+        if after == withoutPending(key) {
+            pending.removeValue(forKey: key)
+        } else {
+            pending.updateValue(after, forKey: key)
+        }
+        return nil
+    }
+
+    // MARK: - Planning
+
+    /// The publication of everything pending; nil when there is nothing to write. What is submitted from now on goes into
+    /// the next one. Tell ``committed(_:of:)`` of every step before planning again; a planner whose publication failed
+    /// does not know the registry any more and is of no further use.
+    mutating func plan(now: Timestamp, coordinator: AgentID) throws -> Publication? {
+        guard !isIdle else { return nil }
+        let version = newestVersion + 1
+        let changed = Set(pending.keys.map(\.bucket)).union(torn).sorted()
+        var next = records
+        for (key, record) in pending { next[key] = record }
+        var steps: [Step] = []
+        var step = Step(operations: [], buckets: [])
+        var stepBytes = 0
+        var head = HotHead(
+            epoch: epoch, version: version, publishedAt: now, coordinator: coordinator.description,
+            buckets: self.head.buckets)
+        for index in changed {
+            let keys = next[bucket: index].values.sorted { $0.key < $1.key }
+            let path = paths.bucket(index)
+            let data = try StrictEncoder.encode(HotBucket(version: version, keys: keys), source: path)
+            guard data.count <= RegistryLimits.bucketBytesMax else {
+                throw RegistryError(
+                    .tooLarge, "\(path) would have \(data.count) bytes, more than \(RegistryLimits.bucketBytesMax)",
+                    path: path)
+            }
+            if stepBytes + data.count > RegistryLimits.multiBytesMax - RegistryLimits.headBytesMax {
+                steps.append(step)
+                step = Step(operations: [], buckets: [])
+                stepBytes = 0
+            }
+            stepBytes += data.count
+            step.buckets.append(index)
+            if let expected = bucketNodeVersions[index] {
+                step.operations.append(.set(path, data: data, version: expected))
+            } else {
+                step.operations.append(.create(path, data: data, mode: .persistent, acl: acl))
+            }
+            head.buckets[index] = keys.isEmpty ? 0 : version
+        }
+        head.changes = try inlineChanges(version: version, base: head)
+        step.operations.append(
+            .set(
+                paths.hot, data: try RegistryCodec.encode(head, source: paths.hot), version: headNodeVersion))
+        steps.append(step)
+        let publication = Publication(head: head, steps: steps, changes: pending)
+        inFlight = pending
+        pending = [:]
+        return publication
+    }
+
+    /// As many of the latest changes as fit the head's cap, by whole versions: a reader concludes from the oldest version
+    /// listed that every change since is there.
+    private func inlineChanges(version: Int64, base: HotHead) throws -> [HotChange] {
+        // Without changes of its own, or with versions missing in between, this version ends the list of what came before.
+        guard !pending.isEmpty else { return [] }
+        var left = RegistryLimits.headBytesMax - (try StrictEncoder.encode(base).count)
+        guard pending.count * Self.changeBytesMin <= left else { return [] }
+        let latest = pending.sorted { $0.key < $1.key }
+            .map { HotChange(version: version, key: $0.key, record: $0.value) }
+        let earlier = newestVersion == head.version && head.version > 0 ? head.changes : []
+        var result: [HotChange] = []
+        var group: [HotChange] = []
+        var groupBytes = 0
+        for change in latest + earlier {
+            if let current = group.first?.version, current != change.version {
+                left -= groupBytes
+                result += group
+                group = []
+                groupBytes = 0
+            }
+            group.append(change)
+            groupBytes += try StrictEncoder.encode(change).count + 1
+            if groupBytes > left { return result }
+        }
+        return result + group
+    }
+
+    // MARK: - Outcome
+
+    /// Step `index` of the publication stands in the registry.
+    mutating func committed(_ index: Int, of publication: Publication) {
+        for bucket in publication.steps[index].buckets {
+            bucketNodeVersions[bucket] = bucketNodeVersions[bucket].map { $0 + 1 } ?? 0
+        }
+        guard index == publication.steps.count - 1 else { return }
+        headNodeVersion += 1
+        head = publication.head
+        newestVersion = head.version
+        torn = []
+        for (key, record) in publication.changes { records[key] = record }
+        inFlight = [:]
+    }
+
+    // MARK: - Sizes
+
+    /// Of `{"keys":[],"schema":1,"version":…}` with the longest version there can be.
+    private static let emptyBucketBytes = 64
+
+    /// Of `{"key":"","state":"cold","version":1}` with the comma.
+    private static let changeBytesMin = 39
+
+    /// With the comma.
+    private static func bytes(of record: HotRecord?) -> Int {
+        guard let record else { return 0 }
+        // A record that cannot be encoded has been refused by its validation before.
+        return ((try? StrictEncoder.encode(record).count) ?? RegistryLimits.bucketBytesMax) + 1
+    }
+}

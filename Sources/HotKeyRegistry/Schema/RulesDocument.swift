@@ -1,0 +1,161 @@
+public import StrictCoding
+
+/// `/<app>/rules`: how hot keys are found and what is done with them, by pattern of the key.
+///
+/// For a key the most specific pattern that matches applies (most literal bytes, then most sets, then most `?`), among
+/// equals the one listed first; a key that no rule matches is never hot.
+public struct RulesDocument: RegistryDocument {
+    public static let bytesMax = RegistryLimits.rulesBytesMax
+    public var schema: Int
+    public var rules: [Rule]
+
+    /// One rule for every key, with the documented defaults: what `hkctl init` writes.
+    public init(rules: [Rule] = [Rule(pattern: "*")]) {
+        schema = RegistryLimits.schema
+        self.rules = rules
+    }
+
+    private enum CodingKeys: String, CodingKey, CaseIterable { case schema, rules }
+
+    public func validate() throws {
+        try requireSchema()
+        try require(
+            rules.count <= RegistryLimits.rulesMax, "rules", expected: "at most \(RegistryLimits.rulesMax) rules",
+            found: "\(rules.count)")
+        var seen: Set<String> = []
+        for (index, rule) in rules.enumerated() where !seen.insert(rule.pattern).inserted {
+            throw FieldProblem(
+                at: ["rules", .index(index), "pattern"],
+                expected: "each pattern once (among equals the first applies, this one never would)")
+        }
+    }
+}
+
+/// One rule. In a document every field but `pattern` may be absent and then has the default given here.
+public struct Rule: Codable, Sendable, Hashable {
+    public enum Action: String, Codable, Sendable, Hashable, CaseIterable {
+        /// Serve from the agents' memory.
+        case cache
+        /// Spread the reads over copies on several nodes.
+        case copies
+        /// Cache and copies.
+        case both
+        /// Show it; do nothing.
+        case observe
+    }
+
+    /// A glob over the key's bytes: `*`, `?`, `[abc]`, `[a-z]`, `[^a]`, `\` before a character that stands for itself.
+    public var pattern: String
+    /// Accesses per second, over all agents, from which a key is hot.
+    public var thresholdPerSecond: Int
+    /// Bytes of replies per second, over all agents, from which a key is hot and its kind `big`.
+    public var thresholdBytesPerSecond: Int
+    /// The sliding window over which accesses are counted.
+    public var windowMilliseconds: Int
+    /// A key becomes hot when it is over the threshold in this many of the last ``confirmOfSlices`` 100 ms slices.
+    public var confirmSlices: Int
+    public var confirmOfSlices: Int
+    /// At this many times the threshold a key is hot at once.
+    public var instantMultiple: Double
+    /// A hot key cools below this share of the threshold.
+    public var leaveRatio: Double
+    /// How long a key must have stayed below ``leaveRatio`` before it is cold.
+    public var coolDownSeconds: Double
+    /// A key stays hot at least this long.
+    public var minimumHotSeconds: Double
+    /// Within this time after a key went cold it needs no confirmation to be hot again.
+    public var reentrySeconds: Double
+    /// Above this share of writes to reads a key is write-hot: never cached nor copied.
+    public var writeHotRatio: Double
+    public var action: Action
+    /// Copies beside the original.
+    public var copies: Int
+    public var stalenessCapMilliseconds: Int
+    /// How old a value may be served while the key's home cannot be reached; 0 for never.
+    public var staleOnErrorCapSeconds: Double
+
+    public init(
+        pattern: String, thresholdPerSecond: Int = 1_000, thresholdBytesPerSecond: Int = 64 << 20,
+        windowMilliseconds: Int = 1_000, confirmSlices: Int = 2, confirmOfSlices: Int = 3, instantMultiple: Double = 10,
+        leaveRatio: Double = 0.4, coolDownSeconds: Double = 15,
+        minimumHotSeconds: Double = 30, reentrySeconds: Double = 60, writeHotRatio: Double = 0.1,
+        action: Action = .both, copies: Int = 3, stalenessCapMilliseconds: Int = 1_000,
+        staleOnErrorCapSeconds: Double = 60
+    ) {
+        self.pattern = pattern
+        self.thresholdPerSecond = thresholdPerSecond
+        self.thresholdBytesPerSecond = thresholdBytesPerSecond
+        self.windowMilliseconds = windowMilliseconds
+        self.confirmSlices = confirmSlices
+        self.confirmOfSlices = confirmOfSlices
+        self.instantMultiple = instantMultiple
+        self.leaveRatio = leaveRatio
+        self.coolDownSeconds = coolDownSeconds
+        self.minimumHotSeconds = minimumHotSeconds
+        self.reentrySeconds = reentrySeconds
+        self.writeHotRatio = writeHotRatio
+        self.action = action
+        self.copies = copies
+        self.stalenessCapMilliseconds = stalenessCapMilliseconds
+        self.staleOnErrorCapSeconds = staleOnErrorCapSeconds
+    }
+
+    private enum CodingKeys: String, CodingKey, CaseIterable {
+        case pattern, thresholdPerSecond, thresholdBytesPerSecond, windowMilliseconds, confirmSlices, confirmOfSlices,
+            instantMultiple,
+            leaveRatio, coolDownSeconds, minimumHotSeconds, reentrySeconds, writeHotRatio, action, copies,
+            stalenessCapMilliseconds, staleOnErrorCapSeconds
+    }
+
+    public init(from decoder: any Decoder) throws {
+        let fields = try decoder.container(keyedBy: CodingKeys.self)
+        self.init(pattern: try fields.decode(String.self, forKey: .pattern))
+        thresholdPerSecond = try fields.decode(.thresholdPerSecond, default: thresholdPerSecond)
+        thresholdBytesPerSecond = try fields.decode(.thresholdBytesPerSecond, default: thresholdBytesPerSecond)
+        windowMilliseconds = try fields.decode(.windowMilliseconds, default: windowMilliseconds)
+        confirmSlices = try fields.decode(.confirmSlices, default: confirmSlices)
+        confirmOfSlices = try fields.decode(.confirmOfSlices, default: confirmOfSlices)
+        instantMultiple = try fields.decode(.instantMultiple, default: instantMultiple)
+        leaveRatio = try fields.decode(.leaveRatio, default: leaveRatio)
+        coolDownSeconds = try fields.decode(.coolDownSeconds, default: coolDownSeconds)
+        minimumHotSeconds = try fields.decode(.minimumHotSeconds, default: minimumHotSeconds)
+        reentrySeconds = try fields.decode(.reentrySeconds, default: reentrySeconds)
+        writeHotRatio = try fields.decode(.writeHotRatio, default: writeHotRatio)
+        action = try fields.decode(.action, default: action)
+        copies = try fields.decode(.copies, default: copies)
+        stalenessCapMilliseconds = try fields.decode(.stalenessCapMilliseconds, default: stalenessCapMilliseconds)
+        staleOnErrorCapSeconds = try fields.decode(.staleOnErrorCapSeconds, default: staleOnErrorCapSeconds)
+    }
+}
+
+extension Rule: Validating {
+    public func validate() throws {
+        let seconds = 0...Double(RegistryLimits.durationSecondsMax)
+        try require(
+            (1...RegistryLimits.keyBytesMax).contains(pattern.utf8.count), "pattern",
+            expected: "a pattern of 1 to \(RegistryLimits.keyBytesMax) bytes")
+        try require(thresholdPerSecond, in: 1...RegistryLimits.thresholdPerSecondMax, "thresholdPerSecond")
+        try require(
+            thresholdBytesPerSecond, in: 1...RegistryLimits.thresholdBytesPerSecondMax, "thresholdBytesPerSecond")
+        try require(windowMilliseconds, in: RegistryLimits.windowMillisecondsRange, "windowMilliseconds")
+        let slice = RegistryLimits.sliceMilliseconds
+        try require(
+            windowMilliseconds.isMultiple(of: slice), "windowMilliseconds", expected: "a multiple of \(slice)")
+        try require(confirmOfSlices, in: 1...windowMilliseconds / slice, "confirmOfSlices")
+        try require(confirmSlices, in: 1...confirmOfSlices, "confirmSlices")
+        try require(instantMultiple, in: 1...1_000_000, "instantMultiple")
+        try require(leaveRatio, in: 0...0.95, "leaveRatio")
+        try require(coolDownSeconds, in: seconds, "coolDownSeconds")
+        try require(minimumHotSeconds, in: seconds, "minimumHotSeconds")
+        try require(reentrySeconds, in: seconds, "reentrySeconds")
+        try require(writeHotRatio, in: 0...1_000, "writeHotRatio")
+        try require(copies, in: 0...RegistryLimits.copiesMax, "copies")
+        try require(
+            stalenessCapMilliseconds, in: 0...RegistryLimits.stalenessCapMillisecondsMax, "stalenessCapMilliseconds")
+        try require(staleOnErrorCapSeconds, in: seconds, "staleOnErrorCapSeconds")
+    }
+}
+
+extension Rule.Action {
+    public init(from decoder: any Decoder) throws { try self.init(wordFrom: decoder) }
+}

@@ -1,0 +1,337 @@
+import Dispatch
+public import Logging
+import NIOConcurrencyHelpers
+import StrictCoding
+public import ZooKeeper
+
+/// Follows one app's registry and hands out what is known of it as immutable snapshots.
+///
+/// One one-shot data watch each on the head, pins, rules, control and topology; reading with a watch re-arms it and brings
+/// the news in one round trip. Every connection, and every 30 s, everything is read again. Nothing older than what is
+/// applied is taken. While the connection is down, the last snapshot stays, its view is stale.
+public final class RegistrySubscriber: Sendable {
+    private struct Work: Sendable {
+        var isConnected = false
+        var due: Set<WatchedNode> = []
+        var isFullRead = false
+    }
+
+    private let registry: RegistryStore
+    private let viewFile: ViewFile?
+    private let logger: Logger
+    private let rereadMilliseconds: Int
+    private let subscription: NIOLockedValueBox<Subscription>
+    private let counters: NIOLockedValueBox<SubscriberMetrics>
+    private let snapshots: Broadcast<RegistrySnapshot>
+    private let work = Broadcast(Work())
+    private let reader: WatchedReader
+
+    /// Reads the saved view, if there is one: ``current`` is then stale, not empty, from the start.
+    ///
+    /// - Parameters:
+    ///   - stateDirectory: where the last view is kept; created when missing. Nil keeps none. One process each.
+    ///   - rereadMilliseconds: how often everything is read again although nothing fired, ±20 %.
+    public init(
+        store: any CoordinationStore, paths: RegistryPaths, stateDirectory: String? = nil,
+        rereadMilliseconds: Int = RegistryLimits.rereadMilliseconds, logger: Logger
+    ) {
+        registry = RegistryStore(store: store, paths: paths)
+        viewFile = stateDirectory.map { ViewFile(directory: $0, paths: paths) }
+        self.logger = logger
+        self.rereadMilliseconds = rereadMilliseconds
+        let counters = NIOLockedValueBox(SubscriberMetrics())
+        self.counters = counters
+        let state = Self.initialState(paths: paths, viewFile: viewFile, logger: logger)
+        subscription = NIOLockedValueBox(state)
+        snapshots = Broadcast(state.snapshot(at: .now))
+        let nodes = Dictionary(uniqueKeysWithValues: WatchedNode.allCases.map { ($0.path(paths), $0) })
+        reader = WatchedReader(store: store) { [work] path in
+            counters.withLockedValue { $0.watchEvents += 1 }
+            guard let node = nodes[path] else { return }
+            work.update { _ = $0.due.insert(node) }
+        }
+    }
+
+    private static func initialState(paths: RegistryPaths, viewFile: ViewFile?, logger: Logger) -> Subscription {
+        do {
+            if let saved = try viewFile?.load() {
+                return Subscription(paths: paths, saved: saved, at: .now, wallClock: .now)
+            }
+        } catch {
+            logger.error("starting without the saved view", metadata: ["error": "\(error)"])
+        }
+        return Subscription(paths: paths)
+    }
+
+    public var current: RegistrySnapshot { snapshots.value }
+    /// The current snapshot first, then every newer one; a slow reader gets the newest. Any number of readers.
+    public var updates: SnapshotUpdates { SnapshotUpdates(base: snapshots.stream()) }
+    public var metrics: SubscriberMetrics { counters.withLockedValue { $0 } }
+
+    /// Follows the registry until cancelled or until the store is closed; the view is stale then. The last view is saved
+    /// before this returns.
+    public func run() async throws {
+        do {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    for await state in self.registry.store.connectionStates { self.take(state) }
+                }
+                group.addTask { try await self.follow() }
+                group.addTask { try await self.rereadPeriodically() }
+                if let viewFile {
+                    group.addTask { try await self.saveViews(viewFile) }
+                }
+                defer { group.cancelAll() }
+                try await group.next()
+            }
+        } catch is CancellationError {
+            // Cancellation is the ordinary end.
+        }
+        change { $0.disconnected(at: .now) }
+        if let viewFile { await saveView(viewFile) }
+    }
+
+    /// Changes the state and hands out the snapshot after it, if it is another one. The snapshot is sent inside the lock: the connection and the
+    /// reads change the state from two tasks, and their snapshots must not overtake each other.
+    @discardableResult
+    private func change<Result>(_ body: (inout Subscription) -> Result) -> Result {
+        subscription.withLockedValue { subscription in
+            let revision = subscription.revision
+            let result = body(&subscription)
+            if subscription.revision != revision { snapshots.send(subscription.snapshot(at: .now)) }
+            return result
+        }
+    }
+
+    // MARK: - Events
+
+    private func take(_ state: ConnectionState) {
+        switch state {
+        case .connected:
+            change { $0.connected() }
+            work.update { $0 = Work(isConnected: true, due: Set(WatchedNode.allCases), isFullRead: true) }
+        case .suspended, .lost:
+            work.update { $0.isConnected = false }
+            change { $0.disconnected(at: .now) }
+        }
+    }
+
+    private func rereadPeriodically() async throws {
+        while true {
+            try await Task.sleep(for: Reread.period(random: .random(in: 0..<1), milliseconds: rereadMilliseconds))
+            work.update { work in
+                work.due = Set(WatchedNode.allCases)
+                work.isFullRead = true
+            }
+        }
+    }
+
+    private func follow() async throws {
+        var backoff = Backoff(
+            millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
+        while true {
+            try await work.first { $0.isConnected && !$0.due.isEmpty ? () : nil }
+            let due = work.update { work in
+                let due = work
+                work.due = []
+                work.isFullRead = false
+                return due
+            }
+            if due.isFullRead {
+                count { $0.fullReads += 1 }
+                backoff.reset()
+            }
+            let unread = try await read(due.due)
+            if unread.isEmpty { continue }
+            // A new connection reads everything and does not wait for the old one's failures.
+            let delay = backoff.next(random: .random(in: 0.5..<1))
+            _ = try await work.first(within: delay) { $0.isFullRead ? true : nil }
+            work.update { $0.due.formUnion(unread) }
+        }
+    }
+
+    // MARK: - Reading
+
+    private enum Read: Sendable {
+        case value(WatchedNode, NodeValue?)
+        case failed(WatchedNode, StoreError)
+    }
+
+    /// Reads the nodes at once and applies them in order; returns those that have to be tried again.
+    private func read(_ nodes: Set<WatchedNode>) async throws -> Set<WatchedNode> {
+        let connection = subscription.withLockedValue { $0.connectionNumber }
+        let reads = try await withThrowingTaskGroup(of: Read.self) { group in
+            for node in nodes {
+                group.addTask {
+                    do {
+                        return .value(node, try await self.reader.get(node.path(self.registry.paths)))
+                    } catch let error as StoreError {
+                        return .failed(node, error)
+                    }
+                }
+            }
+            return try await group.reduce(into: [WatchedNode: Read]()) { reads, read in
+                switch read {
+                case .value(let node, _), .failed(let node, _): reads[node] = read
+                }
+            }
+        }
+        // All in one change: no snapshot shows new rules beside an old topology when both were read.
+        let (unread, events, head) = change { apply(reads, of: nodes, connection, to: &$0) }
+        var failed = unread
+        _ = note(events)
+        if let head {
+            if head.isDelta { count { $0.deltasApplied += 1 } }
+            if let pending = head.pending, try await !takeBuckets(of: pending, connection) { failed.insert(.hot) }
+        }
+        for case .failed(let node, let error) in reads.values { noteFailure(node, error) }
+        if !failed.isEmpty {
+            // A server that lags catches up by this; the retry then reads no older than now.
+            _ = try? await registry.store.sync(registry.paths.appNode)
+        }
+        return failed
+    }
+
+    private func apply(
+        _ reads: [WatchedNode: Read], of nodes: Set<WatchedNode>, _ connection: Int,
+        to subscription: inout Subscription
+    ) -> (unread: Set<WatchedNode>, events: [Subscription.Event], head: Subscription.HeadOutcome?) {
+        var unread: Set<WatchedNode> = []
+        var events: [Subscription.Event] = []
+        var head: Subscription.HeadOutcome?
+        for node in nodes.sorted(by: { $0.rawValue < $1.rawValue }) {
+            let fromNode: [Subscription.Event]
+            switch reads[node] {
+            case .value(.hot, let value):
+                let outcome = subscription.takeHead(value, connection: connection, at: .now)
+                head = outcome
+                fromNode = outcome.events
+            case .value(_, let value):
+                fromNode = subscription.take(node, value, connection: connection, at: .now).map { [$0] } ?? []
+            case .failed, nil:
+                subscription.unconfirmed(node, at: .now)
+                unread.insert(node)
+                continue
+            }
+            if fromNode.contains(where: \.isBackward) { unread.insert(node) }
+            events += fromNode
+        }
+        return (unread, events, head)
+    }
+
+    /// Reads the buckets that a head asked for, and the head again when they do not fit it. False when it has to be tried
+    /// again.
+    private func takeBuckets(of first: Subscription.PendingHead, _ connection: Int) async throws -> Bool {
+        var pending = first
+        do {
+            for round in 1...RegistryLimits.bucketRoundsMax {
+                let buckets = try await readBuckets(pending.buckets)
+                let isLastRound = round == RegistryLimits.bucketRoundsMax
+                let (isDone, events) = change { [pending] in
+                    $0.takeBuckets(pending, buckets, isLastRound: isLastRound, connection: connection)
+                }
+                if isDone { return note(events) }
+                let value = try await reader.get(registry.paths.hot)
+                let outcome = change { $0.takeHead(value, connection: connection, at: .now) }
+                guard let next = outcome.pending else { return note(outcome.events) }
+                pending = next
+            }
+        } catch let error as StoreError {
+            change { $0.unconfirmed(.hot, at: .now) }
+            noteFailure(.hot, error)
+        }
+        return false
+    }
+
+    private func readBuckets(_ indices: [Int]) async throws -> [Int: HotSetView.BucketRead] {
+        count { $0.bucketsRead += indices.count }
+        return try await withThrowingTaskGroup(of: (Int, HotSetView.BucketRead).self) { group in
+            for index in indices {
+                group.addTask { [registry] in
+                    let path = registry.paths.bucket(index)
+                    do {
+                        let value = try await registry.store.get(path)
+                        switch PublishedHotSet.decode(value, bucket: index, path: path) {
+                        case .good(let bucket, _): return (index, .good(bucket))
+                        case .bad(let error, _): return (index, .bad("\(error)"))
+                        case .missing: return (index, .missing)
+                        }
+                    } catch let error as StoreError where error.code == .noNode {
+                        return (index, .missing)
+                    }
+                }
+            }
+            return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
+        }
+    }
+
+    private func noteFailure(_ node: WatchedNode, _ error: StoreError) {
+        count { $0.failedReads += 1 }
+        logger.debug(
+            "a read failed and is tried again",
+            metadata: ["node": "\(node.path(registry.paths))", "error": "\(error)"])
+    }
+
+    /// Logs and counts; false when something was older than what is applied.
+    private func note(_ events: [Subscription.Event]) -> Bool {
+        var isConfirmed = true
+        for event in events {
+            switch event {
+            case .refused(let path, let reason):
+                count { $0.documentsRefused += 1 }
+                logger.error(
+                    "a document was refused, the last good one stays in force",
+                    metadata: ["node": "\(path)", "reason": "\(reason)"])
+            case .backward(let path):
+                isConfirmed = false
+                count { $0.backwardRefused += 1 }
+                logger.warning(
+                    "what was read is older than what is applied and was refused", metadata: ["node": "\(path)"])
+            case .anotherEnsemble:
+                logger.notice("this is another ensemble: reading all documents again")
+                work.update { $0.due.formUnion([.control, .rules, .pins, .topology]) }
+            }
+        }
+        return isConfirmed
+    }
+
+    private func count(_ body: (inout SubscriberMetrics) -> Void) { counters.withLockedValue { body(&$0) } }
+
+    // MARK: - Disk
+
+    /// Saves after changes, at most once a second.
+    private func saveViews(_ file: ViewFile) async throws {
+        var last: RegistrySnapshot?
+        for await snapshot in snapshots.stream() {
+            let isNews =
+                last.map {
+                    $0.versions != snapshot.versions || $0.position != snapshot.position || $0.view != snapshot.view
+                }
+                ?? true
+            guard isNews else { continue }
+            last = snapshot
+            await saveView(file)
+            try await Task.sleep(for: .milliseconds(RegistryLimits.viewSaveMilliseconds))
+        }
+    }
+
+    /// Writing and forcing to disk block: not on the threads that run tasks.
+    private func saveView(_ file: ViewFile) async {
+        guard let view = subscription.withLockedValue({ $0.saved(at: .now, wallClock: .now) }) else { return }
+        let result: Result<Int, any Error> = await withCheckedContinuation { continuation in
+            DispatchQueue.global(qos: .utility).async {
+                continuation.resume(returning: Result { try file.save(view) })
+            }
+        }
+        switch result {
+        case .success(let bytes):
+            count { metrics in
+                metrics.viewsSaved += 1
+                metrics.lastSavedViewBytes = bytes
+            }
+        case .failure(let error):
+            count { $0.viewSavesFailed += 1 }
+            logger.error("the view could not be saved", metadata: ["error": "\(error)"])
+        }
+    }
+}

@@ -1,0 +1,151 @@
+import HotKeyRegistry
+import HotKeyTestSupport
+import Testing
+import ZooKeeper
+
+extension WithServers {
+    @Suite struct OperatorTests {
+        @Test func initialisingTwiceChangesNothingAndRepairs() async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                let operators = try app.makeOperator(client)
+                let empty = await #expect(throws: RegistryError.self) { try await operators.initialise(topology: nil) }
+                #expect(empty?.code == .badArgument)
+                #expect(try await client.exists(app.paths.root) == nil, "refused before anything was written")
+                let first = try await app.initialise(client)
+                #expect(first.created.count == 2 + 9 + 64 && first.damaged.isEmpty && first.rewritten.isEmpty)
+                #expect(try await operators.hotSet().head.version == 0)
+                try await operators.applyRules(RulesDocument(rules: [Rule(pattern: "mine:*")]))
+                let other = TopologyDocument(nodes: [.init(name: "z", address: "127.0.0.1:9")])
+                let second = try await operators.initialise(topology: other)
+                #expect(second.created.isEmpty && second.topologyDiffers)
+                #expect(try await operators.rules().document.rules.map(\.pattern) == ["mine:*"])
+                #expect(try await operators.topology().document == TestApp.topology)
+
+                try await client.delete(app.paths.bucket(7), version: nil)
+                try await client.delete(app.paths.pins, version: nil)
+                try await client.set(app.paths.bucket(9), Array("garbage".utf8), version: nil)
+                try await client.set(app.paths.rules, Array("{}".utf8), version: nil)
+                let third = try await operators.initialise(topology: nil)
+                #expect(Set(third.created) == [app.paths.bucket(7), app.paths.pins])
+                #expect(third.rewritten == [app.paths.bucket(9), app.paths.hot])
+                #expect(third.damaged.map(\.path) == [app.paths.rules])
+                #expect(try await operators.hotSet().problems.isEmpty)
+            }
+        }
+
+        @Test func severalInitialisingAtOnceAgree() async throws {
+            let app = try await TestApp()
+            try await withThrowingTaskGroup(of: Int.self) { group in
+                for _ in 0..<4 {
+                    group.addTask {
+                        try await app.with { client in try await app.initialise(client).created.count }
+                    }
+                }
+                let created = try await group.reduce(0, +)
+                #expect(created >= 9 + 64 && created <= 2 + 9 + 64 + 6, "every node once, but for the parents' races")
+            }
+        }
+
+        @Test func aMissingAppIsSaidSo() async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                let error = await #expect(throws: RegistryError.self) { try await app.makeOperator(client).pin("k") }
+                #expect(error?.code == .notInitialised)
+                #expect(error?.description.contains("hkctl init") == true)
+            }
+        }
+
+        @Test func pinsAndDeniesReplaceEachOtherAndAreRemembered() async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                try await app.initialise(client)
+                let ann = try app.makeOperator(client)
+                let pinned = try await ann.pin("k", copies: 2, ttl: .seconds(600), reason: "launch")
+                #expect(pinned.changed && pinned.version == 1)
+                #expect(try await ann.deny("k").version == 2)
+                #expect(try await ann.unpin("k").changed == false)
+                #expect(try await ann.undeny("k").changed)
+                let pins = try await ann.pins()
+                #expect(pins.document.pins.isEmpty && pins.document.denies.isEmpty && pins.version == 3)
+                #expect(try await ann.history().map(\.verb) == [.undeny, .deny, .pin])
+                #expect(try await ann.history().last?.reason == "launch")
+
+                #expect(try await ann.setMode(.observe, reason: "drill").changed)
+                #expect(try await ann.setMode(.observe).changed == false)
+                #expect(try await ann.applyRules(RulesDocument(rules: [Rule(pattern: "a")])).changed)
+                #expect(try await ann.applyTopology(TestApp.topology).changed == false)
+                #expect(try await ann.control().document.mode == .observe)
+                let history = try await ann.history()
+                #expect(history.map(\.verb).prefix(2) == [.rules, .mode])
+                #expect(history[1].detail == "mitigate to observe" && history[1].reason == "drill")
+
+                let refused = await #expect(throws: RegistryError.self) { try await ann.pin("k", copies: 99) }
+                #expect(refused?.code == .badArgument && refused?.description.contains("copies") == true)
+                await #expect(throws: RegistryError.self) { try await ann.pin("k", ttl: .zero) }
+                await #expect(throws: RegistryError.self) {
+                    try await ann.pin(KeyName([UInt8](repeating: 1, count: 1_025)))
+                }
+            }
+        }
+
+        @Test func theModeCanBeSwitchedWhileThePinsAreDamaged() async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                try await app.initialise(client)
+                let ann = try app.makeOperator(client)
+                try await client.set(app.paths.pins, Array("{".utf8), version: nil)
+                #expect(try await ann.setMode(.off).changed)
+                #expect(try await ann.control().document.mode == .off)
+                let error = await #expect(throws: RegistryError.self) { try await ann.pin("k") }
+                #expect(error?.code == .badDocument)
+            }
+        }
+
+        @Test func twentyPinsAtOnceBySeparateClientsLoseNothing() async throws {
+            let app = try await TestApp()
+            try await app.with { client in try await app.initialise(client) }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for index in 0..<20 {
+                    group.addTask {
+                        try await app.with { client in
+                            let outcome = try await app.makeOperator(client, author: "author-\(index)")
+                                .pin(KeyName("key-\(index)"))
+                            #expect(outcome.changed)
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+            try await app.with { client in
+                let pins = try await app.makeOperator(client).pins()
+                #expect(Set(pins.document.pins.map(\.key)) == Set((0..<20).map { KeyName("key-\($0)") }))
+                #expect(Set(pins.document.history.map(\.author)).count == 20)
+                #expect(pins.version == 20, "one write a pin")
+            }
+        }
+
+        @Test func anEditAcrossABrokenConnectionIsMadeOnce() async throws {
+            let app = try await TestApp()
+            try await app.with { client in try await app.initialise(client) }
+            let server = try await SharedServer.shared.server()
+            let proxy = try await FaultProxy.start(to: server)
+            try await app.with(at: proxy.address, session: 10_000, operation: 4_000) { client in
+                let ann = try app.makeOperator(client)
+                for round in 0..<5 {
+                    // The request arrives, its answer does not.
+                    try await proxy.stop(.serverToClient)
+                    async let outcome = ann.pin(KeyName("key-\(round)"))
+                    try await Task.sleep(for: .milliseconds(30 * round))
+                    try await proxy.resetConnections()
+                    try await proxy.heal()
+                    #expect(try await outcome.changed)
+                }
+                let pins = try await ann.pins()
+                #expect(pins.document.pins.count == 5)
+                #expect(pins.document.history.count == 5, "each edit stands once in the history")
+            }
+            await proxy.stop()
+        }
+    }
+}

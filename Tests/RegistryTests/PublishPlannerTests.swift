@@ -1,0 +1,226 @@
+import Testing
+import ZooKeeper
+
+@testable import HotKeyRegistry
+
+private let paths = try! RegistryPaths(app: "shop")
+private let host = try! AgentID("host-1")
+
+/// A registry in memory that applies what a planner writes, and gives it back as it would be read.
+private struct Registry {
+    var nodes: [String: (data: [UInt8], version: Int32)] = [:]
+
+    init(epoch: Int64 = 3) throws {
+        nodes[paths.hot] = (try RegistryCodec.encode(HotHead(epoch: epoch, publishedAt: start), source: ""), 0)
+        for index in 0..<64 { nodes[paths.bucket(index)] = (try RegistryCodec.encode(HotBucket(), source: ""), 0) }
+    }
+
+    var head: HotHead { try! RegistryCodec.decode(HotHead.self, from: nodes[paths.hot]!.data, source: "") }
+
+    func bucket(_ index: Int) -> HotBucket {
+        try! RegistryCodec.decode(HotBucket.self, from: nodes[paths.bucket(index)]!.data, source: "")
+    }
+
+    mutating func apply(_ step: PublishPlanner.Step) {
+        for case .set(let path, let data, let version) in step.operations {
+            #expect(nodes[path]?.version == version, "expected version of \(path)")
+            nodes[path] = (data, (nodes[path]?.version ?? -1) + 1)
+        }
+        for case .create(let path, let data, _, _) in step.operations {
+            #expect(nodes[path] == nil)
+            nodes[path] = (data, 0)
+        }
+    }
+
+    var published: PublishedHotSet {
+        let reads: [PublishedHotSet.BucketRead] = (0..<64).map { index in
+            guard let node = nodes[paths.bucket(index)] else { return .missing }
+            let value = NodeValue(data: node.data, stat: NodeStat(version: node.version))
+            return PublishedHotSet.decode(value, bucket: index, path: paths.bucket(index))
+        }
+        var result = PublishedHotSet(
+            head: head, headStat: NodeStat(version: nodes[paths.hot]!.version), records: HotRecords(), problems: [],
+            buckets: reads)
+        for (index, read) in reads.enumerated() {
+            if case .good(let bucket, _) = read, bucket.version >= head.buckets[index],
+                head.buckets[index] > 0 || bucket.version > head.version
+            {
+                result.records.replace(bucket: index, with: bucket.keys)
+            }
+        }
+        return result
+    }
+
+    mutating func publish(_ planner: inout PublishPlanner) throws -> PublishPlanner.Publication? {
+        guard let publication = try planner.plan(now: start, coordinator: host) else { return nil }
+        for (index, step) in publication.steps.enumerated() {
+            apply(step)
+            planner.committed(index, of: publication)
+        }
+        return publication
+    }
+}
+
+@Suite struct PublishPlannerTests {
+    @Test func onlyChangedBucketsAreWrittenTheHeadLast() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        #expect(try planner.plan(now: start, coordinator: host) == nil)
+        #expect(planner.submit([.set(record("a")), .set(record("foobar"))]).isEmpty)
+        let publication = try #require(try registry.publish(&planner))
+        #expect(publication.steps.count == 1)
+        let written = publication.steps[0].operations.compactMap { operation -> String? in
+            if case .set(let path, _, _) = operation { path } else { nil }
+        }
+        #expect(written == [paths.bucket(0x0c), paths.bucket(0x28), paths.hot])
+        #expect(registry.head.position == HotPosition(epoch: 4, version: 1))
+        #expect(registry.head.buckets[0x0c] == 1 && registry.head.buckets[0x0d] == 0)
+        #expect(registry.head.changes.map(\.key) == ["a", "foobar"])
+        #expect(registry.bucket(0x0c).keys == [record("a")])
+    }
+
+    @Test func ratesAloneAreNotPublished() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        _ = planner.submit([.set(record("a"))])
+        _ = try registry.publish(&planner)
+        _ = planner.submit([.set(record("a", reads: 9_999)), .remove("b")])
+        #expect(planner.isIdle)
+        _ = planner.submit([.set(record("a", .cooling))])
+        _ = planner.submit([.set(record("a"))])
+        #expect(planner.isIdle, "back to what is published: nothing to write")
+        _ = planner.submit([.remove("a")])
+        _ = try registry.publish(&planner)
+        #expect(registry.head.version == 2 && registry.head.buckets[0x0c] == 0)
+        #expect(registry.head.changes.map(\.version) == [2, 1])
+        #expect(registry.bucket(0x0c).keys.isEmpty && registry.bucket(0x0c).version == 2)
+    }
+
+    @Test func inlineChangesAreWholeVersionsThatFit() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        for round in 0..<20 {
+            _ = planner.submit((0..<5).map { .set(record(KeyName("key-\(round)-\($0)"))) })
+            _ = try registry.publish(&planner)
+            let head = registry.head
+            #expect(registry.nodes[paths.hot]!.data.count <= RegistryLimits.headBytesMax)
+            let versions = Set(head.changes.map(\.version))
+            #expect(head.changes.count == versions.count * 5, "no version is cut")
+            #expect(versions == Set(head.version - Int64(versions.count) + 1...head.version), "without a gap")
+        }
+        #expect(registry.head.changes.count < 100 && registry.head.changes.count >= 50)
+        // Too many at once for the head: none inline.
+        _ = planner.submit((0..<500).map { .set(record(KeyName("burst-\($0)"))) })
+        _ = try registry.publish(&planner)
+        #expect(registry.head.changes.isEmpty)
+        // And what came before is not listed behind the gap.
+        _ = planner.submit([.remove("burst-1")])
+        _ = try registry.publish(&planner)
+        #expect(registry.head.changes.map(\.version) == [22])
+    }
+
+    @Test func largePublicationsAreSplitWithTheHeadLast() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        let long = String(repeating: "k", count: 300)
+        let records = (0..<4_000).map { record(KeyName("\(long)\($0)")) }
+        #expect(planner.submit(records.map(HotUpdate.set)).isEmpty)
+        let publication = try #require(try registry.publish(&planner))
+        #expect(publication.steps.count > 2)
+        for (index, step) in publication.steps.enumerated() {
+            let bytes = step.operations.reduce(0) { sum, operation in
+                if case .set(_, let data, _) = operation { sum + data.count } else { sum }
+            }
+            #expect(bytes <= RegistryLimits.multiBytesMax)
+            let hasHead = step.operations.contains { if case .set(paths.hot, _, _) = $0 { true } else { false } }
+            #expect(hasHead == (index == publication.steps.count - 1))
+        }
+        #expect(registry.published.records == HotRecords(records))
+    }
+
+    @Test func aSuccessorRepairsWhatADeadCoordinatorLeftHalfWritten() throws {
+        var registry = try Registry()
+        var first = PublishPlanner(registry.published, paths: paths)
+        let long = String(repeating: "k", count: 300)
+        _ = first.submit((0..<3_000).map { .set(record(KeyName("\(long)\($0)"))) })
+        let publication = try #require(try first.plan(now: start, coordinator: host))
+        #expect(publication.steps.count > 1)
+        registry.apply(publication.steps[0])
+        // Here the first one dies: buckets of version 1 under a head of version 0.
+        let adopted = registry.published.records
+        #expect(!adopted.isEmpty)
+        var second = PublishPlanner(registry.published, paths: paths)
+        #expect(!second.isIdle, "what is torn is written without any new change")
+        _ = try registry.publish(&second)
+        #expect(registry.head.position == HotPosition(epoch: 4, version: 2), "newer than every bucket")
+        #expect(registry.head.changes.isEmpty, "a reader cannot conclude anything about the torn version")
+        #expect(registry.published.records == adopted)
+        #expect(second.isIdle)
+    }
+
+    @Test func aMissingBucketIsCreatedAndADamagedOneReplaced() throws {
+        var registry = try Registry()
+        registry.nodes[paths.bucket(0x0c)] = nil
+        registry.nodes[paths.bucket(1)] = (Array("garbage".utf8), 7)
+        var planner = PublishPlanner(registry.published, paths: paths)
+        _ = planner.submit([.set(record("a"))])
+        _ = try registry.publish(&planner)
+        #expect(registry.bucket(0x0c).keys.map(\.key) == ["a"])
+        #expect(registry.bucket(1).keys.isEmpty && registry.nodes[paths.bucket(1)]!.version == 8)
+        _ = planner.submit([.set(record("a", .cooling))])
+        _ = try registry.publish(&planner)
+        #expect(registry.bucket(0x0c).keys.map(\.state) == [.cooling])
+    }
+
+    @Test func whatCannotBePublishedIsRefusedWithItsReason() throws {
+        let registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        let tooLong = KeyName([UInt8](repeating: 1, count: 1_025))
+        #expect(planner.submit([.set(record(tooLong)), .set(record("ok"))]).map(\.reason) == [.keyTooLong])
+        var bad = record("bad")
+        bad.readsPerSecond = -1
+        guard case .invalid = planner.submit([.set(bad)]).first?.reason else {
+            Issue.record("accepted a negative rate")
+            return
+        }
+        let all = planner.submit((0..<10_001).map { .set(record(KeyName("k\($0)"))) })
+        #expect(all.count == 2 && all.allSatisfy { $0.reason == .tooManyKeys }, "10,000 with \"ok\"")
+        _ = planner.submit([.remove("ok")])
+        #expect(planner.submit([.set(record("k10000"))]).isEmpty, "room was made")
+    }
+
+    @Test func aFullBucketRefusesAndIsNeverCut() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        let long = String(repeating: "k", count: 1_000)
+        let keys = (0...).lazy.map { KeyName("\(long)\($0)") }.filter { $0.bucket == 5 }.prefix(70)
+        let refused = planner.submit(keys.map { .set(record($0)) })
+        #expect(!refused.isEmpty && refused.allSatisfy { $0.reason == .bucketFull })
+        _ = try registry.publish(&planner)
+        #expect(registry.nodes[paths.bucket(5)]!.data.count <= RegistryLimits.bucketBytesMax)
+        #expect(registry.bucket(5).keys.count == 70 - refused.count)
+    }
+
+    @Test func changesDuringAPublicationGoIntoTheNext() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        _ = planner.submit([.set(record("a")), .set(record("b"))])
+        let publication = try #require(try planner.plan(now: start, coordinator: host))
+        _ = planner.submit([.set(record("a")), .remove("b"), .set(record("c"))])
+        registry.apply(publication.steps[0])
+        planner.committed(0, of: publication)
+        let second = try #require(try registry.publish(&planner))
+        #expect(second.head.changes.filter { $0.version == 2 }.map(\.key) == ["b", "c"])
+        #expect(Set(registry.published.records.map(\.key)) == ["a", "c"])
+    }
+
+    @Test func replacingTheWholeSetRemovesTheRest() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        _ = planner.submit([.set(record("a")), .set(record("b"))])
+        _ = try registry.publish(&planner)
+        _ = planner.submit(planner.updates(towards: [record("b"), record("c")]))
+        _ = try registry.publish(&planner)
+        #expect(Set(registry.published.records.map(\.key)) == ["b", "c"])
+    }
+}
