@@ -49,6 +49,9 @@ let package = Package(
             name: "HotKeyRegistry", dependencies: ["StrictCoding", "ZooKeeper", logging, nioConcurrency],
             swiftSettings: settings),
 
+        // Decisions: no I/O, no clock, no randomness of their own.
+        .target(name: "HotKeyDetection", swiftSettings: settings),
+
         // Real servers and faults for the tests.
         .target(
             name: "HotKeyTestSupport", dependencies: [nioConcurrency, nioCore, nioPosix], swiftSettings: settings),
@@ -60,6 +63,7 @@ let package = Package(
             dependencies: ["HotKeyRegistry", "HotKeyTestSupport", "StrictCoding", "ZooKeeper", logging],
             swiftSettings: settings),
         .testTarget(name: "StrictCodingTests", dependencies: ["StrictCoding"], swiftSettings: settings),
+        .testTarget(name: "HotKeyDetectionTests", dependencies: ["HotKeyDetection"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

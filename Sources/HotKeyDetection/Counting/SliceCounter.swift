@@ -1,0 +1,181 @@
+/// Where a recorded access was counted, so that the bytes of its reply can be added later.
+///
+/// A slot outlives its slice safely: once the slice was drained, or the key gave way to another, the bytes go to the
+/// totals of the running slice only.
+public struct CounterSlot: Sendable, Hashable {
+    let entry: UInt32
+    /// Which occupation of the entry this is. Wraps after 2^32 insertions, long after any reply has come.
+    let generation: UInt32
+
+    /// For what is counted in the totals only.
+    public static let unlisted = CounterSlot(entry: .max, generation: 0)
+
+    init(entry: UInt32, generation: UInt32) {
+        self.entry = entry
+        self.generation = generation
+    }
+
+    /// For carrying a slot through code that knows nothing of counting; never 0, which such code may use for "none".
+    public var word: UInt64 { (UInt64(generation) << 32 | UInt64(entry)) &+ 1 }
+
+    public init(word: UInt64) {
+        entry = UInt32(truncatingIfNeeded: word &- 1)
+        generation = UInt32(truncatingIfNeeded: (word &- 1) >> 32)
+    }
+}
+
+/// Counts the keys of one event loop for one slice: reads, writes and reply bytes apart.
+///
+/// Exact while the slice's distinct keys fit the table; beyond that Space-Saving (Metwally, Agrawal, El Abbadi:
+/// "Efficient Computation of Frequent and Top-k Elements in Data Streams", ICDT 2005): a new key takes the place of the
+/// key with the smallest count `m` and starts with an error of `m`. With N accesses counted and k places no error passes
+/// N/k, a key with more than N/k accesses is always listed, and for each listed key
+///
+///     reads + writes  ≤  true accesses  ≤  reads + writes + error
+///
+/// where `reads` and `writes` are what was seen since the key came into the table. (Metwally's counter is our sum of the
+/// three.) A key that is not listed had at most `unlistedBound` accesses. Should the names' bytes run out before the
+/// places, keys are given up until the new one fits; the bounds then hold with the smaller k.
+///
+/// The smallest count is found by a cursor that walks the entries and takes each that stands at the current level; the
+/// level only rises, at most N/k times, and each rise costs one walk of k entries: constant time per access, amortised,
+/// without the linked buckets of the paper, whose pointers each hit would have to mend.
+///
+/// One event loop owns it; nothing here is safe to share. In steady state `record` allocates nothing.
+public final class SliceCounter {
+    private struct Counter {
+        var reads: UInt64
+        var writes: UInt64
+        var replyBytes: UInt64
+        var error: UInt64
+        var generation: UInt32
+
+        var weight: UInt64 { reads &+ writes &+ error }
+    }
+
+    private let table: KeyTable
+    private var counters: UnsafeMutablePointer<Counter>
+    private var counterCapacity: Int
+    private var totals = AccessTotals()
+    private var generation: UInt32 = 0
+
+    /// What a key that is not in the table can have at most.
+    private var floor: UInt64 = 0
+    /// No present key weighs less than this.
+    private var level: UInt64 = 0
+    /// The smallest weight the cursor passed by since it last started from the front.
+    private var nextLevel = UInt64.max
+    private var cursor = 0
+
+    /// - Parameters:
+    ///   - keysMax: distinct keys counted exactly in one slice.
+    ///   - arenaBytesMax: bytes of names kept for one slice.
+    public init(
+        keysMax: Int = DetectionLimits.counterKeysMax, arenaBytesMax: Int = DetectionLimits.counterArenaBytesMax
+    ) {
+        table = KeyTable(keyLimit: keysMax, arenaByteLimit: arenaBytesMax)
+        counterCapacity = min(keysMax, 256)
+        counters = .allocate(capacity: counterCapacity)
+    }
+
+    deinit { counters.deallocate() }
+
+    /// Counts accesses of a key. Keys over `DetectionLimits.keyBytesMax` go to the totals only.
+    ///
+    /// - Parameter hash: 64 bits over the key's bytes, the same function and seed in all loops of the agent
+    ///   (`KeyHash` does). Equal hashes of different keys cost time, not accuracy.
+    public func record(key: UnsafeRawBufferPointer, hash: UInt64, reads: UInt32, writes: UInt32) -> CounterSlot {
+        totals.reads &+= UInt64(reads)
+        totals.writes &+= UInt64(writes)
+        guard key.count <= DetectionLimits.keyBytesMax else { return .unlisted }
+        var entry = table.find(key, hash: hash)
+        if entry < 0 { entry = insert(key, hash: hash, weight: UInt64(reads) &+ UInt64(writes)) }
+        let counter = counters + entry
+        counter.pointee.reads &+= UInt64(reads)
+        counter.pointee.writes &+= UInt64(writes)
+        return CounterSlot(entry: UInt32(truncatingIfNeeded: entry), generation: counter.pointee.generation)
+    }
+
+    /// Adds the bytes of a reply to the key its access was counted for.
+    public func addReplyBytes(_ slot: CounterSlot, _ bytes: Int) {
+        let added = UInt64(max(0, bytes))
+        totals.replyBytes &+= added
+        let entry = Int(slot.entry)
+        guard entry < table.highWater, counters[entry].generation == slot.generation, table.isPresent(entry) else {
+            return
+        }
+        counters[entry].replyBytes &+= added
+    }
+
+    /// Ends the slice: hands over what it counted and starts the next one empty.
+    public func drain() -> SliceSummary {
+        var entries: [SliceSummary.Entry] = []
+        entries.reserveCapacity(table.count)
+        for entry in 0..<table.highWater where table.isPresent(entry) {
+            let reference = table.reference(at: entry)
+            let counter = counters[entry]
+            entries.append(
+                SliceSummary.Entry(
+                    hash: reference.hash, keyOffset: reference.offset, keyLength: UInt32(reference.length),
+                    reads: counter.reads, writes: counter.writes, replyBytes: counter.replyBytes,
+                    error: counter.error))
+        }
+        let summary = SliceSummary(
+            keyBytes: table.copyArena(), entries: entries, totals: totals, unlistedBound: floor)
+        table.removeAll()
+        totals = AccessTotals()
+        floor = 0
+        level = 0
+        nextLevel = .max
+        cursor = 0
+        return summary
+    }
+
+    private func insert(_ key: UnsafeRawBufferPointer, hash: UInt64, weight: UInt64) -> Int {
+        if table.count == table.keyLimit { giveUpSmallest() }
+        var entry = table.insert(key, hash: hash)
+        while entry < 0 {
+            giveUpSmallest()
+            entry = table.insert(key, hash: hash)
+        }
+        if entry >= counterCapacity { growCounters() }
+        // The cursor may have passed this place: without this the next level could come out above the new key's count.
+        nextLevel = min(nextLevel, floor &+ weight)
+        generation &+= 1
+        counters[entry] = Counter(reads: 0, writes: 0, replyBytes: 0, error: floor, generation: generation)
+        return entry
+    }
+
+    private func giveUpSmallest() {
+        precondition(table.count > 0, "the arena holds at least two keys")
+        while true {
+            let end = table.highWater
+            while cursor < end {
+                let entry = cursor
+                cursor &+= 1
+                guard table.isPresent(entry) else { continue }
+                let weight = counters[entry].weight
+                if weight <= level {
+                    table.remove(entry)
+                    floor = max(floor, weight)
+                    return
+                }
+                nextLevel = min(nextLevel, weight)
+            }
+            // Counts seen on the way may have grown since, so the next level can be too low, never too high: then the
+            // walk finds nothing, and the one after it has seen every count as it stands.
+            cursor = 0
+            level = nextLevel
+            nextLevel = .max
+        }
+    }
+
+    private func growCounters() {
+        let grown = min(table.keyLimit, counterCapacity * 2)
+        let larger = UnsafeMutablePointer<Counter>.allocate(capacity: grown)
+        larger.moveInitialize(from: counters, count: counterCapacity)
+        counters.deallocate()
+        counters = larger
+        counterCapacity = grown
+    }
+}

@@ -1,0 +1,223 @@
+/// The states of all keys that have one, and the decisions of each slice.
+///
+/// Looks at each slice's end at the keys that have a state and at those whose counts are worth it (`SlidingWindow` notes
+/// them as they are counted), so its cost follows the number of hot keys and not the number of keys.
+///
+/// Bounded: at most `hotKeysMax` hot keys. Beyond it the coolest leave; a newcomer must be a quarter hotter than what it
+/// replaces, so that equals do not push each other out in turns. At most `trackedKeysMax` keys have a state at all: keys
+/// that left lately are forgotten first, then candidates wait.
+public struct HeatTracker: Sendable {
+    /// A hot or cooling key, for display and for publishing anew.
+    public struct HotKey: Sendable, Hashable {
+        public var key: [UInt8]
+        public var state: HeatState
+        public var kind: HeatKind
+        public var sample: HeatSample
+        public var sinceNanoseconds: UInt64
+    }
+
+    private struct Tracked: Sendable {
+        var hash: UInt64
+        var machine: HeatStateMachine
+        var sample = HeatSample.zero
+        var ruleNumber: Int?
+        var ruleGeneration: UInt32 = 0
+    }
+
+    private static let newcomerMargin = 1.25
+
+    public private(set) var rules: RuleSet
+    private var ruleGeneration: UInt32 = 1
+    private let hotKeysMax: Int
+    private let trackedKeysMax: Int
+    private var tracked: [[UInt8]: Tracked] = [:]
+    private var graceEndsNanoseconds: UInt64 = 0
+    public private(set) var hotKeyCount = 0
+
+    public init(
+        rules: RuleSet, hotKeysMax: Int = DetectionLimits.hotKeysMax,
+        trackedKeysMax: Int = DetectionLimits.trackedKeysMax
+    ) {
+        self.rules = rules
+        self.hotKeysMax = hotKeysMax
+        self.trackedKeysMax = max(trackedKeysMax, hotKeysMax)
+    }
+
+    public var trackedKeyCount: Int { tracked.count }
+
+    /// Other rules from the next evaluation on. Counts and states stay: a hot key that is under its new rule's leave
+    /// level cools as any other, one that no rule covers leaves at once.
+    public mutating func update(rules: RuleSet) {
+        self.rules = rules
+        ruleGeneration &+= 1
+    }
+
+    /// Takes over from another coordinator: the published keys keep their state and age, and for
+    /// `takeoverGraceMilliseconds` no key cools, since reports may be missing only because they were not pulled yet.
+    public mutating func adopt(_ published: [PublishedHeat], nowNanoseconds now: UInt64) {
+        graceEndsNanoseconds = now + UInt64(DetectionLimits.takeoverGraceMilliseconds) * 1_000_000
+        for heat in published where tracked[heat.key]?.machine.kind == nil {
+            tracked[heat.key] = Tracked(
+                hash: 0,
+                machine: HeatStateMachine(
+                    adopting: heat.kind, isCooling: heat.isCooling, sinceNanoseconds: heat.sinceNanoseconds))
+            hotKeyCount += 1
+        }
+        needsHashes = true
+    }
+
+    /// Adopted keys have no hash of this window's seed yet.
+    private var needsHashes = false
+
+    /// The hot and cooling keys, in no order.
+    public var hotKeys: [HotKey] {
+        tracked.compactMap { key, tracked in
+            guard let kind = tracked.machine.kind, let since = tracked.machine.sinceNanoseconds else { return nil }
+            return HotKey(
+                key: key, state: tracked.machine.state, kind: kind, sample: tracked.sample, sinceNanoseconds: since)
+        }
+    }
+
+    /// The state of a key as of the last evaluation.
+    public func state(of key: [UInt8]) -> HeatState {
+        tracked[key]?.machine.state ?? .cold
+    }
+
+    /// Decides on the slices that have ended. Call after each slice's end; calling more often changes nothing.
+    public mutating func evaluate(_ window: MergedWindow, nowNanoseconds now: UInt64) -> [HeatChange] {
+        window.advance(to: now)
+        if needsHashes {
+            for key in tracked.keys { tracked[key]?.hash = window.hash(of: key) }
+            needsHashes = false
+        }
+        let mayCool = now >= graceEndsNanoseconds && window.isCovered
+        return evaluate(window.keys, ending: window.lastEndedSlice, now: now, mayCool: mayCool)
+    }
+
+    mutating func evaluate(_ window: SlidingWindow, ending: UInt64, now: UInt64, mayCool: Bool) -> [HeatChange] {
+        prepare(window)
+        var changes: [HeatChange] = []
+        var entered: Set<[UInt8]> = []
+        var forgettable: [[UInt8]] = []
+        var index = tracked.startIndex
+        while index != tracked.endIndex {
+            let key = tracked.keys[index]
+            let entry = window.find(key, hash: tracked.values[index].hash)
+            if entry >= 0 { window.setTracked(true, entry: entry) }
+            let moment = Moment(ending: ending, now: now, mayCool: mayCool)
+            let change = Self.step(
+                key, &tracked.values[index], entry, window, rules, ruleGeneration, moment, &entered)
+            if let change { changes.append(change) }
+            let rule = tracked.values[index].ruleNumber.map { rules[$0].rule }
+            if tracked.values[index].machine.isForgettable(rule: rule, now: now) {
+                if entry >= 0 { window.setTracked(false, entry: entry) }
+                forgettable.append(key)
+            }
+            tracked.formIndex(after: &index)
+        }
+        for key in forgettable { tracked[key] = nil }
+        admitNoted(window, Moment(ending: ending, now: now, mayCool: mayCool), &changes, &entered)
+        hotKeyCount += entered.count - changes.count { $0.state == .cold }
+        if hotKeyCount > hotKeysMax { enforceCapacity(&changes, entered: entered, now: now) }
+        return changes
+    }
+
+    /// Tells a window which counts are worth a look, before the counts come in.
+    func prepare(_ window: SlidingWindow) {
+        window.noteworthy =
+            rules.isEmpty ? (.infinity, .infinity) : rules.noteworthy(sliceMilliseconds: window.sliceMilliseconds)
+    }
+
+    private struct Moment {
+        let ending: UInt64
+        let now: UInt64
+        let mayCool: Bool
+    }
+
+    /// Gives a state to those of the noted keys that are over in one of the last slices.
+    private mutating func admitNoted(
+        _ window: SlidingWindow, _ moment: Moment, _ changes: inout [HeatChange], _ entered: inout Set<[UInt8]>
+    ) {
+        var hasForgotten = false
+        for entry in window.takeNoted() {
+            guard let number = window.ruleNumber(at: entry, in: rules, generation: ruleGeneration) else { continue }
+            let rule = rules[number].rule
+            guard window.sample(at: entry, rule: rule, ending: moment.ending).overSlices > 0 else { continue }
+            if tracked.count >= trackedKeysMax, !hasForgotten {
+                tracked = tracked.filter { $0.value.machine.state != .cold }
+                hasForgotten = true
+            }
+            let key = Array(window.key(at: entry))
+            guard tracked[key] == nil, tracked.count < trackedKeysMax else { continue }
+            var fresh = Tracked(hash: window.hash(at: entry), machine: HeatStateMachine())
+            let change = Self.step(key, &fresh, entry, window, rules, ruleGeneration, moment, &entered)
+            window.setTracked(true, entry: entry)
+            tracked[key] = fresh
+            if let change { changes.append(change) }
+        }
+    }
+
+    private static func step(
+        _ key: [UInt8], _ tracked: inout Tracked, _ entry: Int, _ window: SlidingWindow, _ rules: RuleSet,
+        _ generation: UInt32, _ moment: Moment, _ entered: inout Set<[UInt8]>
+    ) -> HeatChange? {
+        let kindBefore = tracked.machine.kind
+        let sinceBefore = tracked.machine.sinceNanoseconds
+        if tracked.ruleGeneration != generation {
+            tracked.ruleGeneration = generation
+            tracked.ruleNumber = key.withUnsafeBytes { rules.number(for: $0) }
+        }
+        func change(_ state: HeatState, _ kind: HeatKind, _ cause: HeatChange.Cause) -> HeatChange {
+            HeatChange(
+                key: key, state: state, kind: kind, cause: cause, sample: tracked.sample,
+                sinceNanoseconds: tracked.machine.sinceNanoseconds ?? sinceBefore ?? moment.now,
+                rulePosition: tracked.ruleNumber.map { rules[$0].position })
+        }
+        guard let number = tracked.ruleNumber else {
+            tracked.sample = .zero
+            tracked.machine.leave(now: moment.now)
+            return kindBefore.map { change(.cold, $0, .noRule) }
+        }
+        let rule = rules[number].rule
+        tracked.sample = window.sample(at: entry, rule: rule, ending: moment.ending)
+        let action = tracked.machine.observe(
+            tracked.sample, rule: rule, now: moment.now, mayCool: moment.mayCool)
+        switch action {
+        case .none, .becameCandidate:
+            return nil
+        case .becameHot(let kind):
+            if kindBefore == nil { entered.insert(key) }
+            return change(.hot, kind, kindBefore == nil && tracked.sample.isInstant ? .instant : .threshold)
+        case .kindChanged(let kind):
+            return change(tracked.machine.state, kind, .kind)
+        case .beganCooling:
+            return change(.cooling, kindBefore ?? .read, .cooled)
+        case .becameCold:
+            return change(.cold, kindBefore ?? .read, .cooled)
+        }
+    }
+
+    /// Lets the coolest go. One that entered only now leaves without having been heard of.
+    private mutating func enforceCapacity(_ changes: inout [HeatChange], entered: Set<[UInt8]>, now: UInt64) {
+        let ranked = tracked.compactMap { key, tracked -> (key: [UInt8], rank: Double)? in
+            guard tracked.machine.kind != nil else { return nil }
+            return (key, tracked.sample.windowHeat / (entered.contains(key) ? Self.newcomerMargin : 1))
+        }.sorted { $0.rank < $1.rank }
+        let leaving = ranked.prefix(hotKeyCount - hotKeysMax).map(\.key)
+        let gone = Set(leaving)
+        changes.removeAll { gone.contains($0.key) }
+        for key in leaving {
+            guard var leaver = tracked[key], let kind = leaver.machine.kind,
+                let since = leaver.machine.sinceNanoseconds
+            else { continue }
+            leaver.machine.leave(now: now)
+            tracked[key] = leaver
+            guard !entered.contains(key) else { continue }
+            changes.append(
+                HeatChange(
+                    key: key, state: .cold, kind: kind, cause: .capacity, sample: leaver.sample,
+                    sinceNanoseconds: since, rulePosition: leaver.ruleNumber.map { rules[$0].position }))
+        }
+        hotKeyCount = hotKeysMax
+    }
+}

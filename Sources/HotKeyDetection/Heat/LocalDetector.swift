@@ -1,0 +1,59 @@
+/// Finds the keys that this agent's own traffic alone makes hot, so that it can act before the coordinator has spoken.
+///
+/// The machine is the coordinator's; only the slices are half as long (`localSliceMilliseconds`), so that a load which
+/// starts at any moment has filled two of them within 150 ms. Its states are this agent's own: a key counts as locally
+/// hot as well as, not instead of, being published.
+///
+/// One owner; not for the event loops, which only hand over their summaries.
+public final class LocalDetector {
+    private let window: SlidingWindow
+    private var tracker: HeatTracker
+
+    /// - Parameter hotKeysMax: keys that this agent alone may hold hot.
+    public init(rules: RuleSet, hotKeysMax: Int = DetectionLimits.hotKeysMax) {
+        window = SlidingWindow(
+            sliceMilliseconds: DetectionLimits.localSliceMilliseconds, keyLimit: DetectionLimits.localKeysMax,
+            arenaByteLimit: DetectionLimits.counterArenaBytesMax)
+        tracker = HeatTracker(rules: rules, hotKeysMax: hotKeysMax)
+    }
+
+    public func update(rules: RuleSet) {
+        tracker.update(rules: rules)
+    }
+
+    /// The locally hot and cooling keys, in no order.
+    public var hotKeys: [HeatTracker.HotKey] { tracker.hotKeys }
+
+    public var rules: RuleSet { tracker.rules }
+
+    /// Judges a slice of `localSliceMilliseconds` that has just ended: all loops' summaries, merged.
+    public func observe(_ summary: SliceSummary, nowNanoseconds now: UInt64) -> [HeatChange] {
+        let ended = window.slice(at: now) - 1
+        window.advance(to: ended + 1)
+        tracker.prepare(window)
+        // What is this far under every threshold can neither enter nor keep a key from leaving; most keys are. Half of
+        // the leave level, so that the scatter of single slices does not cost a key above it any of its counts.
+        let halfSlice = Double(window.sliceMilliseconds) / 2_000
+        let floor = tracker.rules.leastLeaveAccessesPerSecond * halfSlice
+        let bytesFloor = tracker.rules.leastLeaveBytesPerSecond * halfSlice
+        func isCounted(_ entry: SliceSummary.Entry) -> Bool {
+            Double(entry.accesses) >= floor || Double(entry.replyBytes) >= bytesFloor
+        }
+        let bound = summary.entries.reduce(summary.unlistedBound) {
+            isCounted($1) ? $0 : max($0, $1.accesses &+ $1.error)
+        }
+        window.addBound(bound, slice: ended)
+        var leftOut: UInt64 = 0
+        summary.forEach { entry, key in
+            guard isCounted(entry) else { return }
+            let hasRoom = window.add(
+                key, hash: entry.hash, slice: ended,
+                SlidingWindow.Addition(
+                    reads: entry.reads, writes: entry.writes, replyBytes: entry.replyBytes, error: entry.error,
+                    credit: bound))
+            if !hasRoom { leftOut = max(leftOut, entry.accesses) }
+        }
+        window.addOverflow(leftOut, slice: ended)
+        return tracker.evaluate(window, ending: ended, now: now, mayCool: true)
+    }
+}

@@ -1,0 +1,165 @@
+import Testing
+
+@testable import HotKeyDetection
+
+extension SliceSummary {
+    /// The keys whose true count lies outside of what this summary says about them.
+    fileprivate func keysOutOfBounds(_ truth: [[UInt8]: UInt64]) -> [[UInt8]] {
+        let listed = byKey
+        return truth.filter { key, count in
+            guard let entry = listed[key] else { return count > unlistedBound }
+            return !(entry.accesses...entry.accesses + entry.error).contains(count) || entry.error > unlistedBound
+        }.map(\.key)
+    }
+}
+
+@Suite struct SliceCounterTests {
+    @Test func countsExactlyWhileTheKeysFit() {
+        var generator = SeededGenerator(seed: 1)
+        let zipf = Zipf(count: 5_000, exponent: 0.99)
+        let counter = SliceCounter()
+        for slice in 0..<3 {
+            var truth: [[UInt8]: AccessTotals] = [:]
+            for _ in 0..<50_000 {
+                let key = key(zipf.draw(using: &generator) + slice * 100)
+                let writes = UInt32.random(in: 0...2, using: &generator)
+                let slot = counter.record(key, reads: 1, writes: writes)
+                counter.addReplyBytes(slot, 100)
+                truth[key, default: AccessTotals()].reads += 1
+                truth[key, default: AccessTotals()].writes += UInt64(writes)
+                truth[key, default: AccessTotals()].replyBytes += 100
+            }
+            let summary = counter.drain()
+            #expect(summary.unlistedBound == 0)
+            #expect(summary.entries.count == truth.count)
+            #expect(summary.totals.reads == 50_000)
+            #expect(summary.totals.replyBytes == 5_000_000)
+            let counted = summary.byKey.mapValues {
+                AccessTotals(reads: $0.reads, writes: $0.writes, replyBytes: $0.replyBytes)
+            }
+            #expect(counted == truth)
+            #expect(summary.entries.allSatisfy { $0.error == 0 })
+        }
+    }
+
+    @Test(arguments: [UInt64](1...4), [0.6, 0.99, 1.4])
+    func boundsHoldBeyondTheTable(streamSeed: UInt64, exponent: Double) {
+        var generator = SeededGenerator(seed: streamSeed)
+        let zipf = Zipf(count: 20_000, exponent: exponent)
+        let places = 256
+        let counter = SliceCounter(keysMax: places)
+        var truth: [[UInt8]: UInt64] = [:]
+        var total: UInt64 = 0
+        for _ in 0..<30_000 {
+            let key = key(zipf.draw(using: &generator))
+            let reads = UInt32.random(in: 0...3, using: &generator)
+            let writes = UInt32.random(in: 0...1, using: &generator)
+            counter.record(key, reads: reads, writes: writes)
+            truth[key, default: 0] += UInt64(reads + writes)
+            total += UInt64(reads + writes)
+        }
+        let summary = counter.drain()
+        let place: Comment = "seed \(streamSeed), exponent \(exponent)"
+        #expect(summary.unlistedBound <= total / UInt64(places), place)
+        #expect(summary.entries.count == places, place)
+        #expect(summary.keysOutOfBounds(truth) == [], place)
+    }
+
+    @Test(arguments: [UInt64](1...4))
+    func boundsHoldWhenNamesOutgrowTheArena(streamSeed: UInt64) {
+        var generator = SeededGenerator(seed: streamSeed)
+        let zipf = Zipf(count: 2_000, exponent: 1.1)
+        let counter = SliceCounter(keysMax: 1_000, arenaBytesMax: 8_192)
+        for _ in 0..<3 {
+            var truth: [[UInt8]: UInt64] = [:]
+            for _ in 0..<20_000 {
+                let rank = zipf.draw(using: &generator)
+                let key = key(rank) + [UInt8](repeating: UInt8(ascii: "x"), count: rank * 37 % 900)
+                counter.record(key)
+                truth[key, default: 0] += 1
+            }
+            let summary = counter.drain()
+            #expect(summary.totals.reads == 20_000)
+            #expect(!summary.entries.isEmpty)
+            #expect(summary.keysOutOfBounds(truth) == [], "seed \(streamSeed)")
+        }
+    }
+
+    @Test func bytesOfAPastSliceGoToTheTotalsOnly() {
+        let counter = SliceCounter()
+        let slot = counter.record(key(1))
+        _ = counter.drain()
+        counter.record(key(2))
+        counter.addReplyBytes(slot, 500)
+        let summary = counter.drain()
+        #expect(summary.totals.replyBytes == 500)
+        #expect(summary.byKey[key(2)]?.replyBytes == 0)
+    }
+
+    @Test func bytesOfAKeyThatGaveWayGoToTheTotalsOnly() {
+        let counter = SliceCounter(keysMax: 1)
+        let slot = counter.record(key(1))
+        counter.record(key(2))
+        counter.addReplyBytes(slot, 500)
+        let summary = counter.drain()
+        #expect(summary.byKey[key(2)]?.replyBytes == 0)
+        #expect(summary.byKey[key(2)]?.error == 1)
+        #expect(summary.totals == AccessTotals(reads: 2, replyBytes: 500))
+    }
+
+    @Test func keysOverTheLimitAreCountedInTheTotalsOnly() {
+        let counter = SliceCounter()
+        let longest = [UInt8](repeating: 7, count: DetectionLimits.keyBytesMax)
+        counter.record(longest)
+        counter.addReplyBytes(counter.record(longest + [7]), 9)
+        counter.record([])
+        let summary = counter.drain()
+        #expect(summary.totals == AccessTotals(reads: 3, replyBytes: 9))
+        #expect(Set(summary.byKey.keys) == [longest, []])
+    }
+
+    @Test(arguments: [UInt64](1...6))
+    func mergedSummariesKeepTheirBounds(streamSeed: UInt64) {
+        var generator = SeededGenerator(seed: streamSeed)
+        let zipf = Zipf(count: 10_000, exponent: 0.99)
+        let counters = (0..<4).map { _ in SliceCounter(keysMax: 200) }
+        var truth: [[UInt8]: UInt64] = [:]
+        for _ in 0..<40_000 {
+            let key = key(zipf.draw(using: &generator))
+            counters[Int.random(in: 0..<4, using: &generator)].record(key)
+            truth[key, default: 0] += 1
+        }
+        let merged = SliceSummary.merged(counters.map { $0.drain() })
+        #expect(merged.totals.reads == 40_000)
+        #expect(merged.unlistedBound <= 40_000 / 200)
+        #expect(merged.keysOutOfBounds(truth) == [], "seed \(streamSeed)")
+    }
+
+    @Test func keyTableKeepsItsKeysThroughRemovals() {
+        var generator = SeededGenerator(seed: 3)
+        let table = KeyTable(keyLimit: 500, arenaByteLimit: 32 << 10)
+        var present: [[UInt8]: Int] = [:]
+        var (refused, refusedWithRoom) = (0, 0)
+        for round in 0..<20_000 {
+            let key = key(Int.random(in: 0..<1_200, using: &generator))
+            // Few distinct hashes, so that probes run into each other.
+            let hash = UInt64(key.last ?? 0)
+            let found = key.withUnsafeBytes { table.find($0, hash: hash) }
+            guard found == present[key] ?? -1 else {
+                Issue.record("round \(round): found \(found), expected \(present[key] ?? -1)")
+                return
+            }
+            if found >= 0 {
+                table.remove(found)
+                present[key] = nil
+            } else {
+                let entry = key.withUnsafeBytes { table.insert($0, hash: hash) }
+                if entry >= 0 { present[key] = entry }
+                refused += entry < 0 ? 1 : 0
+                refusedWithRoom += entry < 0 && present.count < 500 ? 1 : 0
+            }
+        }
+        #expect(table.count == present.count)
+        #expect(refused > 0 && refusedWithRoom == 0)
+    }
+}
