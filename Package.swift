@@ -51,6 +51,7 @@ let package = Package(
 
         // Decisions: no I/O, no clock, no randomness of their own.
         .target(name: "HotKeyDetection", swiftSettings: settings),
+        .target(name: "HotKeyMitigation", swiftSettings: settings),
 
         // Real servers and faults for the tests.
         .target(
@@ -64,6 +65,9 @@ let package = Package(
             swiftSettings: settings),
         .testTarget(name: "StrictCodingTests", dependencies: ["StrictCoding"], swiftSettings: settings),
         .testTarget(name: "HotKeyDetectionTests", dependencies: ["HotKeyDetection"], swiftSettings: settings),
+        .testTarget(
+            name: "HotKeyMitigationTests", dependencies: ["HotKeyMitigation"], exclude: ["Vectors/generate-vectors"],
+            swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,53 @@
+/// Every bound of this module. Sizes are in bytes, times in nanoseconds of a monotonic clock, unless the name says otherwise.
+public enum HotKeyMitigationLimits {
+    // Placement
+    /// The most nodes one placement may hold.
+    public static let placementNodes = 1024
+    /// The largest sum of weights: `modula` keeps one slot for each unit of weight.
+    public static let placementWeightSum = 1 << 20
+    /// Points that twemproxy gives a node of average weight.
+    static let ketamaPointsPerNode = 160
+    /// Points that one MD5 digest yields.
+    static let ketamaPointsPerHash = 4
+    /// twemproxy formats "name-index" into a buffer of 86 bytes, one of them the terminator. A longer text makes it hash
+    /// bytes past the buffer, so where its keys went cannot be computed.
+    static let ketamaPointNameBytesMax = 85
+
+    // Local cache
+    /// What an entry costs besides its command and its reply: the bookkeeping, the array slots and the allocations' heads.
+    public static let cacheEntryOverheadBytes = 192
+    /// How many different commands of one key are kept at once; the next one bypasses the cache.
+    public static let cacheVariantsPerKey = 8
+    /// Longer commands bypass the cache.
+    public static let cacheCommandBytesMax = 4096
+    /// A fill that has not ended after this time is given up, so that a lost reply cannot block a key.
+    public static let fillFlightNanoseconds: UInt64 = 2_000_000_000
+    /// A command whose reply was too big is not tried again for this time.
+    public static let oversizeBypassNanoseconds: UInt64 = 1_000_000_000
+    /// The share of a lifetime, in percent, after which a hit also asks for a refresh …
+    static let refreshAtPercent: UInt64 = 75
+    /// … plus up to this many percent, so that the entries filled together are not refreshed together.
+    static let refreshJitterPercent: UInt64 = 10
+    /// How many entries one eviction looks at.
+    static let evictionScan = 16
+
+    // Copies
+    /// The most copies of one key, home not counted.
+    public static let copiesMax = 16
+    /// What every comparison of two clocks' intervals leaves as room: clock drift over a copy's lifetime and small steps of
+    /// a node's clock.
+    public static let copySlackNanoseconds: UInt64 = 200_000_000
+    /// An estimate of a node's clock that is older than this is not used for fills.
+    public static let nodeClockAgeNanosecondsMax: UInt64 = 5_000_000_000
+    /// How fast two clocks may drift apart: NTP slews a clock by at most 500 parts per million, and both may be slewed.
+    static let clockDriftPartsPerMillion: UInt64 = 1000
+    /// How long an agent goes on protecting a key for the longer lifetime after a rule made it shorter: agents read the
+    /// registry again every 30 s even when no watch fired, so each has the new rule by then.
+    public static let lifetimeShrinkHoldNanoseconds: UInt64 = 60_000_000_000
+
+    // Load
+    /// The latency assumed of a node that has not answered yet.
+    static let loadFloorNanoseconds: Double = 100_000
+    /// No latency counts as more than this, so that one long pause is forgotten in time.
+    static let loadCeilingNanoseconds: Double = 1_000_000_000
+}

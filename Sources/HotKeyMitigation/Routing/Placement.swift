@@ -1,0 +1,245 @@
+/// How a key's hash chooses a node; the names are twemproxy's.
+public enum Distribution: String, CaseIterable, Sendable {
+    case ketama
+    case modula
+    /// twemproxy sends each request anywhere; `Placement` refuses it.
+    case random
+}
+
+/// One node as the placement sees it.
+public struct PlacementNode: Sendable, Hashable {
+    /// The name that is hashed onto the ring: the server's name in twemproxy's configuration or, without one, what
+    /// `defaultRingName(host:port:)` gives.
+    public var ringName: String
+    public var weight: Int
+
+    public init(ringName: String, weight: Int) {
+        self.ringName = ringName
+        self.weight = weight
+    }
+
+    /// The ring name that twemproxy gives a server without a name: `host:port`, but `host` alone for port 11211.
+    public static func defaultRingName(host: String, port: Int) -> String {
+        port == 11211 ? host : "\(host):\(port)"
+    }
+}
+
+/// A list of nodes that no placement can be made of.
+public struct PlacementError: Error, Sendable, Hashable, CustomStringConvertible {
+    public enum Code: Sendable, Hashable, CaseIterable {
+        case noNodes
+        case tooManyNodes
+        case weightOutOfRange
+        case ringNameEmpty
+        case ringNameTooLong
+        case ringNameTwice
+        case notDeterministic
+        case noPoints
+    }
+
+    public let code: Code
+    /// What is wrong, where, and what was expected.
+    public let message: String
+
+    public var description: String { message }
+}
+
+/// Which node owns a key, as twemproxy 0.5.0 decides it for the same nodes, hash, distribution and hash tag.
+///
+/// Immutable. `home` is a binary search over at most 160 points a node (ketama) or one division (modula) and allocates
+/// nothing. Source: the behaviour of twemproxy, checked against vectors that its 0.5.0 build produced.
+public struct Placement: Sendable {
+    /// Points in order of value (ketama); empty for modula.
+    private let ringValues: [UInt32]
+    /// The owner of each point (ketama), or of each unit of weight (modula).
+    private let owners: [Int32]
+    private let hash: KeyHash
+    private let distribution: Distribution
+    private let hashTag: (open: UInt8, close: UInt8)?
+    private let nodeSalts: [UInt64]
+
+    public let nodes: [PlacementNode]
+
+    /// - Parameter hashTag: the two bytes between which a key's hashed part stands, or nil to hash whole keys.
+    /// - Throws: `PlacementError` when the nodes make no placement, or twemproxy's own would be undefined.
+    public init(
+        nodes: [PlacementNode], hash: KeyHash, distribution: Distribution, hashTag: (UInt8, UInt8)?
+    ) throws(PlacementError) {
+        try Self.validate(nodes)
+        switch distribution {
+        case .random:
+            throw PlacementError(
+                code: .notDeterministic,
+                message: "distribution \"random\": twemproxy sends every request to any node, so no key has a home; "
+                    + "expected \"ketama\" or \"modula\"")
+        case .ketama:
+            (ringValues, owners) = try Self.ring(nodes)
+        case .modula:
+            ringValues = []
+            owners = Self.twemproxyOrder(nodes).flatMap { [Int32](repeating: Int32($0), count: nodes[$0].weight) }
+        }
+        self.nodes = nodes
+        self.hash = hash
+        self.distribution = distribution
+        self.hashTag = hashTag.map { (open: $0.0, close: $0.1) }
+        nodeSalts = nodes.map { node in
+            let digest = Array(node.ringName.utf8).withUnsafeBytes { MD5.digest($0) }
+            return UInt64(digest.0) << 32 | UInt64(digest.1)
+        }
+    }
+
+    /// The index in `nodes` of the node that owns `key`.
+    public func home(_ key: UnsafeRawBufferPointer) -> Int {
+        if nodes.count == 1 { return 0 }
+        let value = hash.hash(hashedPart(key))
+        return Int(owners[distribution == .ketama ? point(value) : Int(value) % owners.count])
+    }
+
+    /// The nodes for a key and its copies: home first, all distinct, at most `count` and at most all nodes.
+    ///
+    /// With ketama they follow clockwise on the ring, so taking a node out moves up only what came after it. With modula they
+    /// follow by rendezvous hashing, which has the same property among the copies (home itself moves, as modula's does).
+    /// Every agent must compute the same order, so nothing here depends on the process.
+    public func successors(_ key: UnsafeRawBufferPointer, count: Int) -> [Int] {
+        let wanted = min(max(count, 0), nodes.count)
+        guard wanted > 0 else { return [] }
+        let home = home(key)
+        var found = [home]
+        found.reserveCapacity(wanted)
+        let value = hash.hash(hashedPart(key))
+        if distribution == .ketama, nodes.count > 1 {
+            var position = point(value)
+            for _ in 0..<owners.count where found.count < wanted {
+                let owner = Int(owners[position])
+                if !found.contains(owner) { found.append(owner) }
+                position = position + 1 == owners.count ? 0 : position + 1
+            }
+        }
+        if found.count < wanted {
+            // modula, or nodes whose weight is too small for a point of their own.
+            let others = nodes.indices.filter { !found.contains($0) }
+                .map { (score: Self.spread(UInt64(value) ^ nodeSalts[$0]), index: $0) }
+                .sorted { ($0.score, $1.index) > ($1.score, $0.index) }
+            found += others.prefix(wanted - found.count).map(\.index)
+        }
+        return found
+    }
+
+    /// The part of the key that is hashed. A tag that is not closed, or is empty, is no tag.
+    private func hashedPart(_ key: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        guard let hashTag, let open = key.firstIndex(of: hashTag.open) else { return key }
+        guard let close = key[(open + 1)...].firstIndex(of: hashTag.close), close > open + 1 else { return key }
+        return UnsafeRawBufferPointer(rebasing: key[(open + 1)..<close])
+    }
+
+    /// The first point at or after `value`, or the first of all.
+    private func point(_ value: UInt32) -> Int {
+        var low = 0
+        var high = ringValues.count
+        while low < high {
+            let middle = (low + high) / 2
+            if ringValues[middle] < value { low = middle + 1 } else { high = middle }
+        }
+        return low == ringValues.count ? 0 : low
+    }
+
+    /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): written out because its values are a contract among agents.
+    private static func spread(_ value: UInt64) -> UInt64 {
+        var value = value &+ 0x9e37_79b9_7f4a_7c15
+        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
+        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
+        return value ^ value >> 31
+    }
+
+    // MARK: - Construction
+
+    private static func validate(_ nodes: [PlacementNode]) throws(PlacementError) {
+        guard !nodes.isEmpty else {
+            throw PlacementError(code: .noNodes, message: "nodes: the list is empty; expected at least one node")
+        }
+        guard nodes.count <= HotKeyMitigationLimits.placementNodes else {
+            throw PlacementError(
+                code: .tooManyNodes,
+                message: "nodes: \(nodes.count) nodes; expected at most \(HotKeyMitigationLimits.placementNodes)")
+        }
+        var names: Set<String> = []
+        var weightSum = 0
+        for (index, node) in nodes.enumerated() {
+            if node.ringName.isEmpty {
+                throw PlacementError(
+                    code: .ringNameEmpty,
+                    message: "nodes[\(index)].ringName: empty; expected \"host:port\" or the server's name")
+            }
+            if !names.insert(node.ringName).inserted {
+                throw PlacementError(
+                    code: .ringNameTwice,
+                    message: "nodes[\(index)].ringName: \"\(node.ringName)\" stands twice; expected distinct names, "
+                        + "or both nodes would claim the same points")
+            }
+            guard (1...HotKeyMitigationLimits.placementWeightSum).contains(node.weight) else {
+                throw PlacementError(
+                    code: .weightOutOfRange,
+                    message: "nodes[\(index)].weight: \(node.weight); expected 1 to "
+                        + "\(HotKeyMitigationLimits.placementWeightSum)")
+            }
+            weightSum += node.weight
+        }
+        guard weightSum <= HotKeyMitigationLimits.placementWeightSum else {
+            throw PlacementError(
+                code: .weightOutOfRange,
+                message: "nodes: the weights add up to \(weightSum); expected at most "
+                    + "\(HotKeyMitigationLimits.placementWeightSum)")
+        }
+    }
+
+    /// twemproxy sorts its servers to find doubles, the shorter name first, and numbers them in that order. For modula the
+    /// number decides where keys lie; for ketama, which of two equal points counts.
+    private static func twemproxyOrder(_ nodes: [PlacementNode]) -> [Int] {
+        let names = nodes.map { Array($0.ringName.utf8) }
+        return nodes.indices.sorted { left, right in
+            names[left].count == names[right].count
+                ? names[left].lexicographicallyPrecedes(names[right]) : names[left].count < names[right].count
+        }
+    }
+
+    private static func ring(_ nodes: [PlacementNode]) throws(PlacementError) -> ([UInt32], [Int32]) {
+        let weightSum = nodes.reduce(0) { $0 + $1.weight }
+        var points: [(value: UInt32, owner: Int32)] = []
+        points.reserveCapacity(nodes.count * HotKeyMitigationLimits.ketamaPointsPerNode)
+        for index in twemproxyOrder(nodes) {
+            let node = nodes[index]
+            let hashes = pointHashes(weight: node.weight, weightSum: weightSum, nodeCount: nodes.count)
+            guard hashes > 0 else { continue }
+            let longest = node.ringName.utf8.count + 1 + String(hashes - 1).utf8.count
+            guard longest <= HotKeyMitigationLimits.ketamaPointNameBytesMax else {
+                let most =
+                    HotKeyMitigationLimits.ketamaPointNameBytesMax - (longest - node.ringName.utf8.count)
+                throw PlacementError(
+                    code: .ringNameTooLong,
+                    message: "nodes[\(index)].ringName: \(node.ringName.utf8.count) bytes; expected at most \(most), "
+                        + "because twemproxy's ring is undefined for longer ones")
+            }
+            for hash in 0..<hashes {
+                let digest = Array("\(node.ringName)-\(hash)".utf8).withUnsafeBytes { MD5.digest($0) }
+                for value in [digest.0, digest.1, digest.2, digest.3] { points.append((value, Int32(index))) }
+            }
+        }
+        guard !points.isEmpty else {
+            throw PlacementError(
+                code: .noPoints, message: "nodes: no node's weight is large enough for a point on the ring")
+        }
+        // Of two points of the same value the one inserted first counts, as with glibc's merge sort under twemproxy.
+        let order = points.indices.sorted { (points[$0].value, $0) < (points[$1].value, $1) }
+        return (order.map { points[$0].value }, order.map { points[$0].owner })
+    }
+
+    /// How many digests a node puts on the ring. Single precision, in twemproxy's order: with some numbers of equal nodes the
+    /// rounding costs each one digest, and the keys lie accordingly.
+    private static func pointHashes(weight: Int, weightSum: Int, nodeCount: Int) -> Int {
+        let share = Float(weight) / Float(weightSum)
+        let scaled =
+            share * Float(HotKeyMitigationLimits.ketamaPointsPerNode)
+            / Float(HotKeyMitigationLimits.ketamaPointsPerHash) * Float(nodeCount)
+        return Int(Float(Double(scaled) + 0.0000000001).rounded(.down))
+    }
+}
