@@ -53,6 +53,13 @@ let package = Package(
         .target(name: "HotKeyDetection", swiftSettings: settings),
         .target(name: "HotKeyMitigation", swiftSettings: settings),
 
+        // The data path.
+        .target(name: "RESP", dependencies: [nioCore], swiftSettings: settings),
+        .target(
+            name: "RedisProxy",
+            dependencies: ["HotKeyMitigation", "RESP", deque, logging, nioConcurrency, nioCore, nioPosix],
+            swiftSettings: settings),
+
         // Real servers and faults for the tests.
         .target(
             name: "HotKeyTestSupport", dependencies: [nioConcurrency, nioCore, nioPosix], swiftSettings: settings),
@@ -67,6 +74,12 @@ let package = Package(
         .testTarget(name: "HotKeyDetectionTests", dependencies: ["HotKeyDetection"], swiftSettings: settings),
         .testTarget(
             name: "HotKeyMitigationTests", dependencies: ["HotKeyMitigation"], exclude: ["Vectors/generate-vectors"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "RESPTests", dependencies: ["HotKeyTestSupport", "RESP", nioCore], swiftSettings: settings),
+        .testTarget(
+            name: "RedisProxyTests",
+            dependencies: ["HotKeyMitigation", "HotKeyTestSupport", "RESP", "RedisProxy", logging, nioCore, nioPosix],
             swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]

@@ -1,0 +1,65 @@
+import RESP
+
+/// What is done with a command, by its name alone. Worked out once for the whole table.
+enum CommandRoute {
+    /// One key at a fixed place.
+    case oneKey
+    /// Keys that must all live on one node.
+    case keysOfOneNode
+    /// May wait on its connection: gets one of its own.
+    case blocking
+    case split(SplitJoin.Kind)
+    /// The second argument says which command it is.
+    case container
+    /// Has no key; any node's answer is right where there is only one node.
+    case keyless
+    case ping, echo, hello, auth, select, client, command, info, quit, reset, subscribe, unsubscribe
+    case refused(String)
+
+    /// By ``CommandSpec/index``.
+    static let byIndex: [CommandRoute] = CommandTable.redis70.commands.map(CommandRoute.init(of:))
+
+    private init(of spec: CommandSpec) {
+        let local: [String: CommandRoute] = [
+            "ping": .ping, "echo": .echo, "hello": .hello, "auth": .auth, "select": .select, "client": .client,
+            "command": .command, "info": .info, "quit": .quit, "reset": .reset, "subscribe": .subscribe,
+            "unsubscribe": .unsubscribe,
+            "mget": .split(.values), "mset": .split(.allOK), "del": .split(.sum), "unlink": .split(.sum),
+            "exists": .split(.sum), "touch": .split(.sum),
+        ]
+        if let route = local[spec.name] {
+            self = route
+        } else if let reason = Self.refusal(spec) {
+            self = .refused(reason)
+        } else if spec.hasSubcommands {
+            self = .container
+        } else if spec.flags.contains(.blocking) {
+            self = .blocking
+        } else if spec.onlyKeyIndex > 0 {
+            self = .oneKey
+        } else if !spec.keySpecifications.isEmpty {
+            self = .keysOfOneNode
+        } else if spec.flags.contains(.readonly) || spec.name == "time" || spec.name == "lolwut" {
+            self = .keyless
+        } else {
+            self = .refused("it concerns one server as a whole; send it to the cache nodes themselves")
+        }
+    }
+
+    private static func refusal(_ spec: CommandSpec) -> String? {
+        switch spec.name {
+        case "multi", "exec", "discard", "watch", "unwatch":
+            "a transaction needs a connection to one node for itself; connect to that node"
+        case "migrate":
+            "it moves keys between servers behind the placement's back; send it to the cache nodes themselves"
+        case "wait":
+            "it refers to earlier writes of one connection to one node; connect to that node"
+        case "monitor", "sync", "psync", "replconf", "asking", "readonly", "readwrite", "failover":
+            "it concerns one server's connection; connect to the cache node itself"
+        default:
+            spec.flags.contains(.pubsub)
+                ? "channels are not spread over the cache nodes; connect to one of them (only SUBSCRIBE __hotkeys__ is served here)"
+                : nil
+        }
+    }
+}

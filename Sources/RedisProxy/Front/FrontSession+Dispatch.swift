@@ -1,0 +1,310 @@
+import HotKeyMitigation
+import NIOCore
+import RESP
+
+extension FrontSession {
+    /// Does what one command asks for. `command` holds exactly the command; its arguments are in ``arguments``.
+    func handle(_ command: UnsafeRawBufferPointer) {
+        loop.statistics.requests &+= 1
+        let name = argument(0, of: command)
+        guard let spec = CommandTable.redis70.find(name) else {
+            handleUnknown(command)
+            return
+        }
+        guard spec.accepts(argumentCount: arguments.count) else {
+            answer(error: ProxyReply.wrongArgumentCount(spec.name))
+            return
+        }
+        dispatch(spec, CommandRoute.byIndex[spec.index], command)
+    }
+
+    private func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
+        if !channels.isEmpty, version == .resp2, !worksWhileSubscribed(route) {
+            answer(
+                error:
+                    "ERR Can't execute '\(spec.name)': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
+                    + "allowed in this context")
+            return
+        }
+        if role == .peer, !worksForPeers(route) {
+            answer(
+                error: ProxyReply.unsupported(
+                    spec.name, "this is the agent's peer listener, which serves HK. commands only"))
+            return
+        }
+        switch route {
+        case .oneKey: handleOneKey(spec, command)
+        case .keysOfOneNode: handleKeysOfOneNode(spec, command)
+        case .blocking: handleBlocking(spec, command)
+        case .split(let kind): handleSplit(kind, spec, command)
+        case .container: handleSubcommand(spec, command)
+        case .keyless: handleKeyless(spec, command)
+        case .refused(let reason): answer(error: ProxyReply.unsupported(spec.name, reason))
+        case .ping: handlePing(command)
+        case .echo: answer(.bulk(Array(argument(1, of: command))))
+        case .hello: handleHello(command)
+        case .auth: handleAuth(command)
+        case .select: handleSelect(command)
+        case .client: handleClient(command)
+        case .command: handleCommand(command)
+        case .info: handleInfo()
+        case .quit:
+            answer(ProxyReply.ok)
+            end()
+        case .reset: handleReset()
+        case .subscribe: handleSubscribe(command)
+        case .unsubscribe: handleUnsubscribe(command)
+        }
+    }
+
+    private func worksForPeers(_ route: CommandRoute) -> Bool {
+        switch route {
+        case .ping, .echo, .hello, .auth, .select, .client, .command, .info, .quit, .reset, .subscribe, .unsubscribe:
+            true
+        default: false
+        }
+    }
+
+    private func worksWhileSubscribed(_ route: CommandRoute) -> Bool {
+        switch route {
+        case .ping, .quit, .reset, .subscribe, .unsubscribe: true
+        default: false
+        }
+    }
+
+    // MARK: One key
+
+    @inline(__always)
+    private func handleOneKey(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
+        let key = argument(spec.onlyKeyIndex, of: command)
+        let hash = FastHash.hash(key, seed: loop.configuration.hashSeed)
+        let counter = count(key, hash, spec)
+        let slot = reserveReply()
+        if spec.mayWrite {
+            if loop.isFenced(key, hash) {
+                HotWrite(session: self, keys: [Array(key)], sink: .slot(self, slot))
+                    .send(command, to: loop.home(key), version, counter: counter)
+                return
+            }
+        } else if loop.table.count > 0, let index = loop.table.index(of: key, hash: hash), mayReadLocally(spec) {
+            withNameInCapitals(command) {
+                loop.readHot(
+                    index, $0, isGet: spec.index == FrontSession.getIndex, version, counter: counter,
+                    sink: .slot(self, slot))
+            }
+            return
+        }
+        let node = loop.home(key)
+        if let failure = node.forward(command, to: self, slot, counter: counter) {
+            complete(slot, ProxyReply.error(failure.text(node.node)))
+        }
+    }
+
+    /// Replies are cached by the bytes of their command, and some clients write `get` where others write `GET`: told apart, the
+    /// two would not share a value, and one would have none when the home is down.
+    @inline(__always)
+    func withNameInCapitals(_ command: UnsafeRawBufferPointer, _ body: (UnsafeRawBufferPointer) -> Void) {
+        let name = arguments[0]
+        let range = name.offset..<name.offset + name.length
+        guard command[range].contains(where: { $0 >= UInt8(ascii: "a") }) else { return body(command) }
+        var scratch = loop.takeScratch()
+        scratch.writeBytes(command)
+        scratch.withUnsafeMutableReadableBytes { bytes in
+            for index in range where bytes[index] >= UInt8(ascii: "a") { bytes[index] &= 0xDF }
+        }
+        scratch.withUnsafeReadableBytes { body($0) }
+        loop.giveBack(scratch)
+    }
+
+    static let getIndex: Int = CommandTable.redis70.commands.first { $0.name == "get" }!.index
+
+    /// Whether a read may be answered by anything but the key's home.
+    @inline(__always)
+    func mayReadLocally(_ spec: CommandSpec) -> Bool {
+        hotWritesUnderWay == 0 && !Self.randomIndices.contains(spec.index)
+    }
+
+    /// Their replies are to differ from call to call: one that is kept would send everyone to the same member.
+    private static let randomIndices = Set(
+        CommandTable.redis70.commands.filter { ["hrandfield", "srandmember", "zrandmember"].contains($0.name) }.map(
+            \.index))
+
+    @inline(__always)
+    func count(_ key: UnsafeRawBufferPointer, _ hash: UInt64, _ spec: CommandSpec) -> UInt64 {
+        guard loop.isCounting, let recorder = loop.recorder else { return 0 }
+        return recorder.record(key: key, hash: hash, reads: spec.mayWrite ? 0 : 1, writes: spec.mayWrite ? 1 : 0)
+    }
+
+    // MARK: Several keys
+
+    private func handleKeysOfOneNode(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
+        guard let (node, keys) = commonNode(spec, command) else { return }
+        forwardCounted(spec, command, to: node, keys: keys)
+    }
+
+    /// Sends a command whose keys are counted to one node, and invalidates those of its keys that are hot if it may write.
+    func forwardCounted(
+        _ spec: CommandSpec, _ command: UnsafeRawBufferPointer, to node: NodeState, keys: [UnsafeRawBufferPointer]
+    ) {
+        var fenced: [[UInt8]] = []
+        for key in keys {
+            let hash = FastHash.hash(key, seed: loop.configuration.hashSeed)
+            _ = count(key, hash, spec)
+            if spec.mayWrite, loop.isFenced(key, hash) { fenced.append(Array(key)) }
+        }
+        let slot = reserveReply()
+        if fenced.isEmpty {
+            if let failure = node.forward(command, to: self, slot, counter: 0) {
+                complete(slot, ProxyReply.error(failure.text(node.node)))
+            }
+        } else {
+            HotWrite(session: self, keys: fenced, sink: .slot(self, slot)).send(command, to: node, version, counter: 0)
+        }
+    }
+
+    /// The node of all keys, with the keys. `nil` when there is none: the command has been answered with an error.
+    func commonNode(
+        _ spec: CommandSpec, _ command: UnsafeRawBufferPointer
+    ) -> (NodeState, [UnsafeRawBufferPointer])? {
+        var positions: [Int] = []
+        let found = KeyPositions.append(of: spec, argumentCount: arguments.count, to: &positions) {
+            argument($0, of: command)
+        }
+        guard found else {
+            answer(error: "ERR syntax error")
+            return nil
+        }
+        let keys = positions.map { argument($0, of: command) }
+        guard let first = keys.first else {
+            // A script without keys, or a keyword that did not come: no key says which node is meant.
+            if loop.nodes.count == 1 { return (loop.nodes[0], []) }
+            answer(error: ProxyReply.unsupported(spec.name, "it names no key, so no cache node is meant"))
+            return nil
+        }
+        let home = loop.home(first)
+        for key in keys.dropFirst() {
+            let other = loop.home(key)
+            if other !== home {
+                answer(
+                    error: ProxyReply.differentNodes(
+                        spec.name, first, on: home.node.name, key, on: other.node.name))
+                return nil
+            }
+        }
+        return (home, keys)
+    }
+
+    private func handleSubcommand(_ container: CommandSpec, _ command: UnsafeRawBufferPointer) {
+        let word = argument(1, of: command)
+        guard let spec = CommandTable.redis70.find(container, subcommand: word) else {
+            let shown = ProxyReply.text(word, max: 128)
+            answer(error: "ERR unknown subcommand '\(shown)'. Try \(container.name.uppercased()) HELP.")
+            return
+        }
+        guard spec.accepts(argumentCount: arguments.count) else {
+            answer(error: ProxyReply.wrongArgumentCount(spec.name))
+            return
+        }
+        dispatch(spec, CommandRoute.byIndex[spec.index], command)
+    }
+
+    private func handleKeyless(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
+        guard loop.nodes.count == 1 else {
+            answer(
+                error: ProxyReply.unsupported(
+                    spec.name, "it names no key, so no cache node is meant; send it to the cache nodes themselves"))
+            return
+        }
+        forwardCounted(spec, command, to: loop.nodes[0], keys: [])
+    }
+
+    /// A command that may wait goes over a connection of its own, or it would hold up everyone's replies on a shared one.
+    /// What the client sends behind it waits, as it would at Redis.
+    private func handleBlocking(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
+        guard mayWait(spec, command) else {
+            handleKeysOfOneNode(spec, command)
+            return
+        }
+        guard let (node, keys) = commonNode(spec, command) else { return }
+        for key in keys { _ = count(key, FastHash.hash(key, seed: loop.configuration.hashSeed), spec) }
+        let owned = spec.mayWrite ? keys.map { Array($0) } : []
+        let slot = reserveReply()
+        let bytes = Array(command)
+        startBlocking(slot) { [self] in
+            let connection = node.openDedicated(version)
+            let request = BlockingRequest(session: self, slot: slot, keys: owned, loop: loop)
+            let entry = PendingReply(target: .request(request), counter: 0, sentAt: loop.now, isProbe: false)
+            blockedOn = connection
+            if !bytes.withUnsafeBytes({ connection.send($0, entry) }) { request.fail(.overloaded, node.node) }
+        }
+    }
+
+    /// `XREAD` and `XREADGROUP` wait only when they say so.
+    private func mayWait(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) -> Bool {
+        guard spec.name == "xread" || spec.name == "xreadgroup" else { return true }
+        for index in 1..<arguments.count {
+            let word = argument(index, of: command)
+            if CommandTable.equalsIgnoringCase(word, "BLOCK") { return true }
+            if CommandTable.equalsIgnoringCase(word, "STREAMS") { return false }
+        }
+        return true
+    }
+
+    // MARK: The agent's own
+
+    private func handleUnknown(_ command: UnsafeRawBufferPointer) {
+        let name = argument(0, of: command)
+        // As Redis: a browser that a web page makes send HTTP to this port must not have the rest of it carried out.
+        if CommandTable.equalsIgnoringCase(name, "POST") || CommandTable.equalsIgnoringCase(name, "HOST:") {
+            loop.statistics.protocolErrors += 1
+            close()
+            return
+        }
+        guard name.count > 3, CommandTable.equalsIgnoringCase(UnsafeRawBufferPointer(rebasing: name[..<3]), "HK.")
+        else {
+            let rest = (1..<arguments.count).prefix(ProxyReply.argumentTextMax).map { argument($0, of: command) }
+            answer(error: ProxyReply.unknownCommand(name, rest))
+            return
+        }
+        let upper = String(decoding: name, as: UTF8.self).uppercased()
+        if upper == "HK.RECORD" { handleRecord(command) } else { forwardToAgent(upper, command) }
+    }
+
+    private func forwardToAgent(_ name: String, _ command: UnsafeRawBufferPointer) {
+        let words = [Array(name.utf8)] + (1..<arguments.count).map { Array(argument($0, of: command)) }
+        let slot = reserveReply()
+        // The client may say HELLO before the reply is there.
+        let version = version
+        loop.agentCommands.reply(to: words, on: loop.eventLoop)
+            .assumeIsolated()
+            .whenComplete { [self] result in
+                switch result {
+                case .success(let value): complete(slot, ProxyReply.value(value, version))
+                case .failure(let error): complete(slot, ProxyReply.error("ERR \(error)"))
+                }
+            }
+    }
+
+    /// `HK.RECORD key [reads [writes]]`: accesses that did not come through this agent.
+    private func handleRecord(_ command: UnsafeRawBufferPointer) {
+        guard (2...4).contains(arguments.count) else {
+            answer(error: ProxyReply.wrongArgumentCount("hk.record"))
+            return
+        }
+        var counts: [UInt32] = [1, 0]
+        for index in 2..<max(2, arguments.count) {
+            let text = String(decoding: argument(index, of: command), as: UTF8.self)
+            guard let count = UInt32(text) else {
+                answer(error: "ERR HK.RECORD: reads and writes are whole numbers from 0 to \(UInt32.max)")
+                return
+            }
+            counts[index - 2] = count
+        }
+        let key = argument(1, of: command)
+        if loop.isCounting {
+            let hash = FastHash.hash(key, seed: loop.configuration.hashSeed)
+            _ = loop.recorder?.record(key: key, hash: hash, reads: counts[0], writes: counts[1])
+        }
+        answer(ProxyReply.ok)
+    }
+}

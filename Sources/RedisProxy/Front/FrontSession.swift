@@ -1,0 +1,344 @@
+import NIOCore
+import RESP
+
+/// One client's connection: parses its commands, keeps its replies in order, holds what the protocol remembers of a client.
+///
+/// Back-pressure: when too many commands of this client are unanswered, or it does not read its replies, nothing more is read
+/// from its socket until that has changed; TCP carries that to the client.
+final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = Never
+    typealias OutboundOut = ByteBuffer
+
+    enum Role: Sendable {
+        /// Applications: ordinary Redis commands and the agent's own.
+        case app
+        /// Other agents and tools: the agent's own commands only.
+        case peer
+    }
+
+    let loop: ProxyLoop
+    let role: Role
+    let id: UInt64
+    var version = ProtocolVersion.resp2
+    var name: [UInt8] = []
+    /// Names of the pub/sub channels this client listens to.
+    var channels: Set<String> = []
+    /// A blocking command is under way on a connection of its own; what comes behind it waits.
+    var blockedOn: UpstreamConnection?
+    /// A blocking command that has not left yet: it goes over another connection than what this client asked before, and
+    /// would overtake it.
+    private var blockingStart: (() -> Void)?
+    /// Writes of hot keys that are not answered yet. Until they are, this client's reads go home, behind them: a local value or
+    /// a copy may still be the one that its own pipeline has just overwritten.
+    var hotWritesUnderWay = 0
+
+    private(set) var context: ChannelHandlerContext?
+    private var parser: CommandParser
+    private var replies = ReplyQueue()
+    private var input: ByteBuffer?
+    private var output = ByteBuffer()
+    private var isDirty = false
+    /// No more commands are read: a protocol error, or `QUIT`.
+    private var isEnding = false
+    /// The client has closed its side; what it sent before is still answered.
+    private var isInputClosed = false
+    /// The proxy ends: what has been read is answered, nothing more is read.
+    private var isDraining = false
+    /// Bytes of pub/sub messages since the client last had read what was sent to it.
+    private var pushedBytes = 0
+    private var isWaitingForRead = false
+    /// Arguments of the command in hand, relative to its first byte.
+    var arguments: [CommandParser.Argument] { parser.arguments }
+
+    init(loop: ProxyLoop, role: Role, id: UInt64) {
+        self.loop = loop
+        self.role = role
+        self.id = id
+        let limit = loop.configuration.requestBytesMax
+        self.parser = CommandParser(bulkBytesMax: min(limit, RESPLimits.bulkBytesMax), commandBytesMax: limit)
+    }
+
+    // MARK: Channel
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        loop.add(self)
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        forget()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        forget()
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        context.close(promise: nil)
+    }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let event = event as? ChannelEvent, event == .inputClosed {
+            // A client that ended looks the same as one that only sends no more. What it waits for must not be taken from a
+            // list for nobody, so it is dropped here, as Redis does.
+            guard !isBlocked else {
+                context.close(promise: nil)
+                return
+            }
+            // `printf … | nc`: the client sends no more but waits for its replies.
+            isInputClosed = true
+            loop.updateNow()
+            touch()
+        } else {
+            context.fireUserInboundEventTriggered(event)
+        }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !isEnding else { return }
+        loop.updateNow()
+        var buffer = unwrapInboundIn(data)
+        if var rest = input {
+            input = nil
+            rest.writeBuffer(&buffer)
+            buffer = rest
+        }
+        process(&buffer)
+        keep(&buffer)
+    }
+
+    func read(context: ChannelHandlerContext) {
+        if mayReadMore, !isDraining { context.read() } else { isWaitingForRead = true }
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { touch() }
+        context.fireChannelWritabilityChanged()
+    }
+
+    // MARK: Input
+
+    private var isBlocked: Bool { blockedOn != nil || blockingStart != nil }
+
+    /// Starts a blocking command once everything this client asked before it has been answered.
+    func startBlocking(_ slot: UInt32, _ start: @escaping () -> Void) {
+        if replies.isOldest(slot) { start() } else { blockingStart = start }
+    }
+
+    private var mayReadMore: Bool {
+        replies.count < loop.configuration.pipelineDepthMax && !isBlocked
+            && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax
+            && context?.channel.isWritable ?? false
+    }
+
+    private func process(_ buffer: inout ByteBuffer) {
+        while buffer.readableBytes > 0, mayReadMore, !isEnding {
+            let result = buffer.withUnsafeReadableBytes { bytes -> Result<CommandParser.Result, RESPError> in
+                do throws(RESPError) {
+                    let parsed = try parser.parse(bytes)
+                    if case .command(let length) = parsed {
+                        handle(UnsafeRawBufferPointer(rebasing: bytes[0..<length]))
+                    }
+                    return .success(parsed)
+                } catch {
+                    return .failure(error)
+                }
+            }
+            switch result {
+            case .success(.needMore):
+                return
+            case .success(.command(let length)), .success(.nothing(let length)):
+                buffer.moveReaderIndex(forwardBy: length)
+            case .success(.inline(let length, let arguments)):
+                buffer.moveReaderIndex(forwardBy: length)
+                handleInline(arguments)
+            case .failure(let error):
+                loop.statistics.protocolErrors += 1
+                answer(ProxyReply.error("ERR Protocol error: \(error.message)"))
+                buffer.moveReaderIndex(to: buffer.writerIndex)
+                end()
+                return
+            }
+        }
+    }
+
+    private func handleInline(_ arguments: [[UInt8]]) {
+        var command = ByteBuffer()
+        RESPWriter.writeCommand(arguments, to: &command)
+        command.withUnsafeReadableBytes { bytes in
+            // What we have just written parses.
+            guard let parsed = try? parser.parse(bytes), case .command = parsed else { return }
+            handle(bytes)
+        }
+    }
+
+    /// Keeps what has not been read yet for the next time.
+    private func keep(_ buffer: inout ByteBuffer) {
+        guard buffer.readableBytes > 0 else { return }
+        if buffer.readerIndex > RedisProxyLimits.consumedBytesMax { buffer.discardReadBytes() }
+        input = buffer
+    }
+
+    @inline(__always)
+    func argument(_ index: Int, of command: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        let argument = parser.arguments[index]
+        return UnsafeRawBufferPointer(rebasing: command[argument.offset..<argument.offset + argument.length])
+    }
+
+    // MARK: Output
+
+    @inline(__always)
+    func reserveReply() -> UInt32 { replies.reserve() }
+
+    /// Answers the command in hand, in its turn.
+    @inline(__always)
+    func answer(_ reply: ByteBuffer) {
+        if replies.isEmpty {
+            write(reply)
+        } else {
+            replies.store(reply, in: replies.reserve())
+        }
+        touch()
+    }
+
+    func answer(error text: String) { answer(ProxyReply.error(text)) }
+    func answer(_ value: RESPValue) { answer(ProxyReply.value(value, version)) }
+
+    /// The reply of a slot has come.
+    @inline(__always)
+    func complete(_ slot: UInt32, _ reply: ReplyView) {
+        guard context != nil else { return }
+        if replies.isOldest(slot) {
+            replies.removeOldest()
+            if reply.length <= RedisProxyLimits.copyBytesMax {
+                output.writeBytes(reply.bytes)
+            } else {
+                write(reply.detached())
+            }
+            writeReady()
+        } else {
+            replies.store(reply.detached(), in: slot)
+        }
+        touch()
+    }
+
+    func complete(_ slot: UInt32, _ reply: ByteBuffer) {
+        guard context != nil else { return }
+        if replies.isOldest(slot) {
+            replies.removeOldest()
+            write(reply)
+            writeReady()
+        } else {
+            replies.store(reply, in: slot)
+        }
+        touch()
+    }
+
+    /// Sends a pub/sub message. It may stand between any two replies. A client that does not read its messages is let go, as
+    /// Redis does: back-pressure has no hold on it, because it sends nothing.
+    func push(channel: String, _ message: [UInt8]) {
+        guard let context else { return }
+        let parts: [RESPValue] = [.bulk("message"), .bulk(channel), .bulk(message)]
+        let text = ProxyReply.value(version == .resp3 ? .push(parts) : .array(parts), version)
+        pushedBytes = context.channel.isWritable ? 0 : pushedBytes + text.readableBytes
+        guard pushedBytes < loop.configuration.outputBytesMax else {
+            close()
+            return
+        }
+        write(text)
+        touch()
+    }
+
+    @inline(__always)
+    private func writeReady() {
+        while let next = replies.popReady() { write(next) }
+    }
+
+    @inline(__always)
+    private func write(_ reply: ByteBuffer) {
+        if reply.readableBytes <= RedisProxyLimits.copyBytesMax {
+            reply.withUnsafeReadableBytes { _ = output.writeBytes($0) }
+        } else {
+            writeOutput()
+            context?.write(wrapOutboundOut(reply), promise: nil)
+        }
+    }
+
+    private func writeOutput() {
+        guard output.readableBytes > 0 else { return }
+        context?.write(wrapOutboundOut(output), promise: nil)
+        output.clear()
+    }
+
+    @inline(__always)
+    private func touch() {
+        guard !isDirty else { return }
+        isDirty = true
+        loop.markDirty(self)
+    }
+
+    /// Something this session waited for has changed: look at it again at the end of the turn.
+    func resume() { touch() }
+
+    /// Sends what has gathered, reads on where reading had stopped, closes when all is said.
+    func flush() {
+        isDirty = false
+        guard let context else { return }
+        writeOutput()
+        context.flush()
+        if replies.count == 1, let start = blockingStart {
+            blockingStart = nil
+            start()
+        }
+        if var rest = input, mayReadMore {
+            input = nil
+            process(&rest)
+            keep(&rest)
+        }
+        if isWaitingForRead, mayReadMore, !isDraining {
+            isWaitingForRead = false
+            context.read()
+        }
+        // While the client has replies to read first, its input may hold commands that have not been looked at; afterwards what
+        // is left of it is half a command.
+        if isEnding || (isInputClosed && mayReadMore), isIdle { closeAfterWrites(context) }
+    }
+
+    /// No more commands; the connection closes once everything asked for has been answered.
+    func end() {
+        isEnding = true
+        input = nil
+        touch()
+    }
+
+    /// Answers what has been read and closes then.
+    func drain() {
+        isDraining = true
+        isInputClosed = true
+        touch()
+    }
+
+    /// Whether nothing is owed to this client.
+    var isIdle: Bool { replies.isEmpty && output.readableBytes == 0 && !isBlocked }
+
+    /// `close` would drop what NIO has not written yet, so it follows the last write.
+    private func closeAfterWrites(_ context: ChannelHandlerContext) {
+        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+        context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in bound.value.close(promise: nil) }
+    }
+
+    func close() { context?.close(promise: nil) }
+
+    /// From here on no reply finds its slot. NIO removes the handler only in a later turn, and replies may come in between.
+    private func forget() {
+        context = nil
+        loop.remove(self)
+        blockingStart = nil
+        blockedOn?.close(.connectionLost)
+        blockedOn = nil
+        replies.removeAll()
+        input = nil
+    }
+}

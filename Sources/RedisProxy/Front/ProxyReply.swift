@@ -1,0 +1,72 @@
+import NIOCore
+import RESP
+
+/// The replies the proxy gives itself. Texts that Redis has are Redis's; the others say what happened, what it means and
+/// what to do.
+enum ProxyReply {
+    static let ok = ByteBuffer(string: "+OK\r\n")
+    static let pong = ByteBuffer(string: "+PONG\r\n")
+    static let reset = ByteBuffer(string: "+RESET\r\n")
+    /// Redis shows at most so many characters of an unknown command's name, and of all its arguments together.
+    static let argumentTextMax = 128
+    static let integerZero = ByteBuffer(string: ":0\r\n")
+
+    static func error(_ text: String) -> ByteBuffer {
+        var buffer = ByteBuffer()
+        RESPWriter.writeError(text, to: &buffer)
+        return buffer
+    }
+
+    static func value(_ value: RESPValue, _ version: ProtocolVersion) -> ByteBuffer {
+        var buffer = ByteBuffer()
+        value.write(to: &buffer, version: version)
+        return buffer
+    }
+
+    static func nothing(_ version: ProtocolVersion) -> ByteBuffer { value(.null, version) }
+
+    static func unknownCommand(_ name: UnsafeRawBufferPointer, _ arguments: [UnsafeRawBufferPointer]) -> String {
+        var shown = ""
+        for argument in arguments where shown.utf8.count < argumentTextMax {
+            shown += "'\(text(argument, max: argumentTextMax - shown.utf8.count))' "
+        }
+        return "ERR unknown command '\(text(name, max: argumentTextMax))', with args beginning with: \(shown)"
+    }
+
+    static func wrongArgumentCount(_ name: String) -> String {
+        "ERR wrong number of arguments for '\(name)' command"
+    }
+
+    static func unsupported(_ name: String, _ reason: String) -> String {
+        "ERR '\(name)' does not work through hkagent: \(reason)"
+    }
+
+    static func differentNodes(
+        _ name: String, _ first: UnsafeRawBufferPointer, on firstNode: String, _ second: UnsafeRawBufferPointer,
+        on secondNode: String
+    ) -> String {
+        let firstKey = text(first, max: RedisProxyLimits.keyTextMax)
+        let secondKey = text(second, max: RedisProxyLimits.keyTextMax)
+        return
+            "ERR '\(name)' needs all keys on one node, but '\(firstKey)' is on node \(firstNode) and '\(secondKey)' on "
+            + "node \(secondNode); give keys that belong together a common hash tag"
+    }
+
+    /// The node is known to be down; nothing was sent.
+    static func nodeDown(_ node: ProxyNode, retryInMilliseconds: Int64) -> String {
+        "ERR cache node \(node.name) (\(node.address)) is down, nothing was sent; next try in \(retryInMilliseconds) ms"
+    }
+
+    /// The connection broke or could not be made while the command was under way.
+    static func nodeFailed(_ node: ProxyNode, _ what: String) -> String {
+        "ERR cache node \(node.name) (\(node.address)) \(what); the command may or may not have been carried out"
+    }
+
+    static func nodeBusy(_ node: ProxyNode) -> String {
+        "ERR cache node \(node.name) (\(node.address)) has too many commands waiting, nothing was sent; try again later"
+    }
+
+    static func text(_ bytes: UnsafeRawBufferPointer, max: Int) -> String {
+        String(decoding: bytes.prefix(max), as: UTF8.self)
+    }
+}

@@ -1,0 +1,220 @@
+import HotKeyMitigation
+import NIOCore
+import RESP
+
+/// One read of a hot key on its way: to home or to a copy, and when that fails to the next place that may answer.
+///
+/// The order of places: one of home and the readable copies, by power of two choices; when that one fails, the others;
+/// then the last known value while the rule's stale-on-error time allows it; then the error.
+final class HotRead: UpstreamRequest {
+    private enum Place {
+        case home
+        case copy(Int)
+    }
+
+    private let loop: ProxyLoop
+    private let key: [UInt8]
+    private let command: [UInt8]
+    /// Only `GET` can be answered from a copy: a copy holds a string.
+    private let isGet: Bool
+    private let version: ProtocolVersion
+    private let counter: UInt64
+    private let sink: ReplySink
+    /// The fill of the local cache that this read is; others wait for it.
+    private let token: FillToken?
+    private var place = Place.home
+    private var hasTriedHome = false
+    /// Why home did not answer: what the client is told when nobody else does either.
+    private var homeFailure: UpstreamFailure?
+    private var triedCopies: Set<Int> = []
+    /// A copy that was found empty and should get the value.
+    private var emptyCopy: Int?
+
+    init(
+        loop: ProxyLoop, key: [UInt8], command: [UInt8], isGet: Bool, version: ProtocolVersion, counter: UInt64,
+        sink: ReplySink, token: FillToken?
+    ) {
+        self.loop = loop
+        self.key = key
+        self.command = command
+        self.isGet = isGet
+        self.version = version
+        self.counter = counter
+        self.sink = sink
+        self.token = token
+    }
+
+    func start() {
+        let copies = isGet ? loop.copyNodes(of: key) : []
+        guard !copies.isEmpty, let index = loop.hotIndex(of: key) else {
+            tryHome()
+            return
+        }
+        let home = loop.home(key)
+        let chosen = TwoChoices.choose(
+            count: copies.count + 1, random: loop.nextRandom(),
+            score: { $0 == 0 ? home.load.score : copies[$0 - 1].load.score },
+            usable: {
+                $0 == 0 ? home.isUsable : copies[$0 - 1].isUsable && loop.gates[index].readable(copy: $0, now: loop.now)
+            })
+        if let chosen, chosen > 0 { tryCopy(chosen, copies[chosen - 1]) } else { tryHome() }
+    }
+
+    private func tryHome() {
+        place = .home
+        hasTriedHome = true
+        let home = loop.home(key)
+        let failure = command.withUnsafeBytes {
+            home.send($0, .request(self), version, client: sink.client, counter: counter)
+        }
+        if let failure { fail(failure, home.node) } else { loop.statistics.hotHomeReads &+= 1 }
+    }
+
+    private func tryCopy(_ number: Int, _ node: NodeState) {
+        place = .copy(number)
+        triedCopies.insert(number)
+        var get = ByteBuffer()
+        RESPWriter.writeCommand([Array("GET".utf8), CopyCodec.name(key: key, copy: number)], to: &get)
+        let failure = get.withUnsafeReadableBytes {
+            node.send($0, .request(self), version, client: sink.client, counter: counter)
+        }
+        if let failure { fail(failure, node.node) }
+    }
+
+    override func receive(_ reply: ReplyView, sentAt: UInt64) {
+        switch place {
+        case .home: receiveFromHome(reply, sentAt)
+        case .copy(let number): receiveFromCopy(number, reply, sentAt)
+        }
+    }
+
+    private func receiveFromHome(_ reply: ReplyView, _ sentAt: UInt64) {
+        if let emptyCopy { fill(emptyCopy, with: reply, homeReadSentAt: sentAt) }
+        guard !reply.isError else {
+            endFlight(nil, reply.detached(), sentAt)
+            return
+        }
+        endFlight(reply.length, reply.detached(), sentAt)
+    }
+
+    private func receiveFromCopy(_ number: Int, _ reply: ReplyView, _ sentAt: UInt64) {
+        switch StoredCopy(reply.bytes) {
+        case .value(let payload):
+            loop.statistics.copyReads &+= 1
+            var value = ByteBuffer()
+            RESPWriter.writeBulk(payload, to: &value)
+            endFlight(value.readableBytes, value, sentAt)
+        case .nothing:
+            loop.statistics.copyMisses &+= 1
+            emptyCopy = number
+            tryHomeOrNext()
+        case .unusable:
+            loop.statistics.copyMisses &+= 1
+            tryHomeOrNext()
+        }
+    }
+
+    private func tryHomeOrNext() {
+        // Home was tried first and failed, then this copy had nothing.
+        if let homeFailure {
+            tryNext(after: homeFailure, loop.home(key).node)
+        } else {
+            tryHome()
+        }
+    }
+
+    /// Gives the reply to everyone who waits and to the cache.
+    /// - Parameter bytes: nil when the reply is not to be kept.
+    private func endFlight(_ bytes: Int?, _ reply: ByteBuffer, _ sentAt: UInt64) {
+        if let token {
+            if let bytes {
+                _ = loop.cache.insert(token, reply: reply, bytes: bytes, requestSentAt: sentAt, now: loop.now)
+            } else {
+                loop.cache.fillFailed(token)
+            }
+            for waiter in loop.waiting.removeValue(forKey: token) ?? [] { waiter.deliver(reply) }
+        }
+        sink.deliver(reply)
+    }
+
+    override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {
+        if case .home = place { homeFailure = failure }
+        tryNext(after: homeFailure ?? failure, homeFailure == nil ? node : loop.home(key).node)
+    }
+
+    private func tryNext(after failure: UpstreamFailure, _ node: ProxyNode) {
+        if isGet, let index = loop.hotIndex(of: key) {
+            for (offset, copy) in loop.copyNodes(of: key).enumerated() where !triedCopies.contains(offset + 1) {
+                guard copy.isUsable, loop.gates[index].readable(copy: offset + 1, now: loop.now) else { continue }
+                tryCopy(offset + 1, copy)
+                return
+            }
+        }
+        if !hasTriedHome {
+            tryHome()
+            return
+        }
+        if let token { loop.cache.fillFailed(token) }
+        let waiters = token.flatMap { loop.waiting.removeValue(forKey: $0) } ?? []
+        if let stale = loop.staleValue(of: key, command, version) {
+            loop.statistics.staleAnswers &+= UInt64(waiters.count + 1)
+            for waiter in waiters { waiter.deliver(stale) }
+            sink.deliver(stale)
+        } else {
+            let text = failure.text(node)
+            for waiter in waiters { waiter.fail(text) }
+            sink.fail(text)
+        }
+    }
+
+    /// Stores the value in a copy that had none. Nobody waits for it; `NX` and the expiry in the node's own time keep it from
+    /// doing harm when it is late (``CopyLease``).
+    private func fill(_ number: Int, with reply: ReplyView, homeReadSentAt: UInt64) {
+        guard let index = loop.hotIndex(of: key), let payload = StoredCopy.payload(of: reply.bytes),
+            payload.count <= loop.configuration.cacheValueBytesMax
+        else { return }
+        let copies = loop.copyNodes(of: key)
+        guard number <= copies.count else { return }
+        let node = copies[number - 1]
+        guard
+            let expiry = node.lease.fillExpiryMilliseconds(
+                homeReadSentAt: homeReadSentAt, copyLifetimeNanoseconds: loop.table[index].copyLifetimeNanoseconds,
+                now: loop.now)
+        else { return }
+        var set = ByteBuffer()
+        RESPWriter.writeCommand(
+            [
+                Array("SET".utf8), CopyCodec.name(key: key, copy: number), CopyCodec.encode(value: payload),
+                Array("NX".utf8), Array("PXAT".utf8), Array(String(expiry).utf8),
+            ], to: &set)
+        let failure = set.withUnsafeReadableBytes { node.send($0, .request(ForwardedRequest(.none)), .resp2) }
+        if failure == nil { loop.statistics.copyFills &+= 1 }
+    }
+}
+
+/// What a `GET` of a copy brought.
+private enum StoredCopy {
+    case value(UnsafeRawBufferPointer)
+    case nothing
+    /// A tombstone, or something that is not ours: home must be asked, and nothing be stored.
+    case unusable
+
+    init(_ reply: UnsafeRawBufferPointer) {
+        guard let stored = Self.payload(of: reply) else {
+            self = reply[0] == UInt8(ascii: "$") || reply[0] == UInt8(ascii: "_") ? .nothing : .unusable
+            return
+        }
+        switch CopyCodec.decode(stored) {
+        case .value(let headerBytes): self = .value(UnsafeRawBufferPointer(rebasing: stored[headerBytes...]))
+        case .tombstone, .foreign: self = .unusable
+        }
+    }
+
+    /// The bytes of a bulk string; nil for null and for every other type.
+    static func payload(of reply: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
+        guard reply[0] == UInt8(ascii: "$"), reply.count > 5, reply[1] != UInt8(ascii: "-"),
+            let lineEnd = reply.firstIndex(of: UInt8(ascii: "\n"))
+        else { return nil }
+        return UnsafeRawBufferPointer(rebasing: reply[(lineEnd + 1)..<(reply.count - 2)])
+    }
+}

@@ -1,0 +1,217 @@
+import HotKeyMitigation
+import NIOCore
+import RESP
+
+extension ProxyLoop {
+    @inline(__always)
+    func home(_ key: UnsafeRawBufferPointer) -> NodeState { nodes[placement!.home(key)] }
+
+    func home(_ key: [UInt8]) -> NodeState { key.withUnsafeBytes { home($0) } }
+
+    func hotIndex(of key: [UInt8]) -> Int? { key.withUnsafeBytes { table.index(of: $0) } }
+
+    /// Whether a write of this key must invalidate.
+    @inline(__always)
+    func isFenced(_ key: UnsafeRawBufferPointer, _ hash: UInt64) -> Bool {
+        for fence in fences where fence.index(of: key, hash: hash) != nil { return true }
+        return false
+    }
+
+    /// Where the copies of a key lie, copy 1 first: the nodes behind its home.
+    func copyNodes(of key: [UInt8]) -> [NodeState] {
+        let wanted =
+            fences.compactMap { fence -> Int? in
+                guard let index = key.withUnsafeBytes({ fence.index(of: $0) }), fence[index].kind.usesCopies else {
+                    return nil
+                }
+                return fence[index].copies
+            }.max() ?? 0
+        guard wanted > 0, nodes.count > 1, let placement else { return [] }
+        let places = key.withUnsafeBytes { placement.successors($0, count: min(wanted + 1, nodes.count)) }
+        return places.dropFirst().map { nodes[$0] }
+    }
+
+    func nextRandom() -> UInt64 { random.next() }
+
+    // MARK: Reading
+
+    func readHot(
+        _ index: Int, _ command: UnsafeRawBufferPointer, isGet: Bool, _ version: ProtocolVersion, counter: UInt64,
+        sink: ReplySink
+    ) {
+        guard table[index].kind.usesLocalCache else {
+            fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: nil)
+            return
+        }
+        switch cache.lookup(index: index, command: command, protocolVersion: version.rawValue, now: now) {
+        case .hit(let reply):
+            statistics.localHits &+= 1
+            if counter != 0 { recorder?.addReplyBytes(counter, reply.readableBytes) }
+            sink.deliver(reply)
+        case .refresh(let reply, let token):
+            statistics.localHits &+= 1
+            if counter != 0 { recorder?.addReplyBytes(counter, reply.readableBytes) }
+            sink.deliver(reply)
+            fetch(index, command, isGet: isGet, version, counter: 0, sink: .none, token: token)
+        case .fill(let token):
+            fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: token)
+        case .wait(let token):
+            statistics.fillWaits &+= 1
+            waiting[token, default: []].append(sink)
+        case .bypass:
+            fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: nil)
+        }
+    }
+
+    private func fetch(
+        _ index: Int, _ command: UnsafeRawBufferPointer, isGet: Bool, _ version: ProtocolVersion, counter: UInt64,
+        sink: ReplySink, token: FillToken?
+    ) {
+        HotRead(
+            loop: self, key: table[index].key, command: Array(command), isGet: isGet, version: version,
+            counter: counter, sink: sink, token: token
+        ).start()
+    }
+
+    /// The last known reply to a read whose places have all failed.
+    func staleValue(of key: [UInt8], _ command: [UInt8], _ version: ProtocolVersion) -> ByteBuffer? {
+        guard let index = hotIndex(of: key) else { return nil }
+        return command.withUnsafeBytes {
+            cache.staleValue(index: index, command: $0, protocolVersion: version.rawValue, now: now)
+        }
+    }
+
+    // MARK: Writing
+
+    /// Drops every value of these keys that this agent could still read: first in the copies, then on every event loop. `then`
+    /// is called on this loop when no read that starts from now on can find an older value.
+    func invalidateEverywhere(_ keys: [[UInt8]], then: @escaping () -> Void) {
+        guard !keys.isEmpty else { return then() }
+        var quarantined: [(key: [UInt8], copy: Int)] = []
+        var left = 1
+        func tombstoneDone() {
+            left -= 1
+            if left == 0 { dropEverywhere(keys, quarantined, then: then) }
+        }
+        for key in keys {
+            let lifetime =
+                hotIndex(of: key).map { gates[$0].protectedLifetimeNanoseconds(now: now) }
+                ?? longestCopyLifetime(of: key)
+            for (offset, node) in copyNodes(of: key).enumerated() {
+                left += 1
+                let copy = offset + 1
+                sendTombstone(key, copy, to: node, lifetime) { [self] succeeded in
+                    if !succeeded {
+                        statistics.tombstoneFailures &+= 1
+                        quarantined.append((key, copy))
+                    }
+                    tombstoneDone()
+                }
+            }
+        }
+        tombstoneDone()
+    }
+
+    private func longestCopyLifetime(of key: [UInt8]) -> UInt64 {
+        fences.compactMap { fence in
+            key.withUnsafeBytes { fence.index(of: $0) }.map { fence[$0].copyLifetimeNanoseconds }
+        }.max() ?? 0
+    }
+
+    private func sendTombstone(
+        _ key: [UInt8], _ copy: Int, to node: NodeState, _ copyLifetimeNanoseconds: UInt64,
+        done: @escaping (Bool) -> Void
+    ) {
+        let milliseconds = CopyLease.tombstoneLifetimeMilliseconds(copyLifetimeNanoseconds: copyLifetimeNanoseconds)
+        var set = ByteBuffer()
+        RESPWriter.writeCommand(
+            [
+                Array("SET".utf8), CopyCodec.name(key: key, copy: copy), CopyCodec.tombstone, Array("PX".utf8),
+                Array(String(milliseconds).utf8),
+            ], to: &set)
+        let request = ClosureRequest { result in
+            if case .reply(let view, _) = result { done(!view.isError) } else { done(false) }
+        }
+        let failure = set.withUnsafeReadableBytes { node.send($0, .request(request), .resp2) }
+        if failure != nil { done(false) }
+    }
+
+    private func dropEverywhere(
+        _ keys: [[UInt8]], _ quarantined: [(key: [UInt8], copy: Int)], then: @escaping () -> Void
+    ) {
+        drop(keys, quarantined)
+        guard !peers.isEmpty else { return then() }
+        // Non-Sendable state stays on this loop; only the keys travel.
+        let answer = NIOLoopBound(CrossLoopAnswer(left: peers.count, then: then), eventLoop: eventLoop)
+        let eventLoop = eventLoop
+        for peer in peers {
+            peer.eventLoop.execute {
+                peer.value.updateNow()
+                peer.value.drop(keys, quarantined)
+                eventLoop.execute { answer.value.one() }
+            }
+        }
+    }
+
+    private func drop(_ keys: [[UInt8]], _ quarantined: [(key: [UInt8], copy: Int)]) {
+        for (key, copy) in quarantined {
+            if let index = hotIndex(of: key) { gates[index].quarantine(copy: copy, at: now) }
+        }
+        for key in keys {
+            if let index = hotIndex(of: key) { cache.invalidate(index: index) }
+        }
+    }
+
+    /// As ``invalidateEverywhere(_:then:)`` for writes of unknown outcome: values are served no more while home can be asked, but
+    /// stay for when it cannot.
+    func expireEverywhere(_ keys: [[UInt8]]) {
+        expire(keys)
+        for peer in peers { peer.eventLoop.execute { peer.value.expire(keys) } }
+    }
+
+    private func expire(_ keys: [[UInt8]]) {
+        for key in keys {
+            if let index = hotIndex(of: key) { cache.expire(index: index) }
+        }
+    }
+
+    /// What this agent wrote to a node may be gone: it stays away from the copies there for a lifetime.
+    func quarantineCopies(on node: NodeState) {
+        for index in gates.indices {
+            for (offset, copy) in copyNodes(of: table[index].key).enumerated() where copy === node {
+                gates[index].quarantine(copy: offset + 1, at: now)
+            }
+        }
+    }
+
+    /// A node's clock was set. Set back, it lets the copies that it holds live on past the staleness cap, for every agent; so
+    /// they are overwritten, and this agent stays away from them for a lifetime.
+    func retractCopies(on node: NodeState) {
+        for index in gates.indices {
+            let key = table[index].key
+            for (offset, copy) in copyNodes(of: key).enumerated() where copy === node {
+                gates[index].quarantine(copy: offset + 1, at: now)
+                let lifetime = gates[index].protectedLifetimeNanoseconds(now: now)
+                sendTombstone(key, offset + 1, to: node, lifetime) { [self] succeeded in
+                    if !succeeded { statistics.tombstoneFailures &+= 1 }
+                }
+            }
+        }
+    }
+}
+
+/// Counts the other loops' answers; on the loop that asked.
+private final class CrossLoopAnswer {
+    private var left: Int
+    private let then: () -> Void
+
+    init(left: Int, then: @escaping () -> Void) {
+        self.left = left
+        self.then = then
+    }
+
+    func one() {
+        left -= 1
+        if left == 0 { then() }
+    }
+}

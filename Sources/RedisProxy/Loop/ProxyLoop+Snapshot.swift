@@ -1,0 +1,103 @@
+import HotKeyMitigation
+import NIOCore
+
+/// Taking a new snapshot in steps, so that guarantee 1 (a write acknowledged through the agent is seen by the next read through
+/// it) holds across the change.
+///
+/// Were the new table simply swapped in, loop by loop, this could happen to a key that has just become hot:
+///
+///     loop 2 takes the new table, reads the key from home and keeps the value v1
+///     loop 1, still on the old table, passes on a write of v2: not hot, so nothing is invalidated
+///     the client reads on loop 2: v1
+///
+/// and this, even when all loops change at once:
+///
+///     a write of v2 leaves for home, not hot          (its reply is still to come)
+///     the table changes; a read fills the cache: v1   (it overtook the write on another connection)
+///     the write's reply comes; nothing is invalidated, because it left as an ordinary one
+///     the client reads: v1
+///
+/// So: 1. every loop invalidates for the old table and the new one; 2. every command that left before that has been answered
+/// or has failed; 3. every loop serves the new table; 4. the old table's keys are no longer invalidated.
+extension ProxyLoop {
+    /// Step 1. The future completes after step 2.
+    func prepare(_ snapshot: ProxySnapshot) -> EventLoopFuture<Void> {
+        updateNow()
+        fences = [table, snapshot.servedTable].filter { $0.count > 0 }
+        if snapshot.mode != .mitigate { serve(.empty) }
+        if snapshot.mode == .off { mode = .off }
+        let promise = eventLoop.makePromise(of: Void.self)
+        // Nothing new is going to be served: nothing to wait for. So switching off does not hang on a node that hangs.
+        guard snapshot.servedTable.count > 0 else {
+            promise.succeed()
+            return promise.futureResult
+        }
+        var left = nodes.count
+        if left == 0 { promise.succeed() }
+        for node in nodes {
+            node.afterPending {
+                left -= 1
+                if left == 0 { promise.succeed() }
+            }
+        }
+        return promise.futureResult
+    }
+
+    /// Step 3.
+    func activate(_ snapshot: ProxySnapshot) {
+        updateNow()
+        mode = snapshot.mode
+        changeTopology(snapshot.topology)
+        serve(snapshot.servedTable)
+    }
+
+    /// Step 4.
+    func settle() {
+        fences = table.count > 0 ? [table] : []
+    }
+
+    private func serve(_ new: HotKeyTable) {
+        let old = table
+        let oldGates = gates
+        gates = (0..<new.count).map { index in
+            let policy = new[index]
+            let known = policy.key.withUnsafeBytes { key in
+                old.index(of: key, hash: FastHash.hash(key, seed: old.seed))
+            }
+            if let known {
+                var gate = oldGates[known]
+                gate.adopt(copyLifetimeNanoseconds: policy.copyLifetimeNanoseconds, at: now)
+                // A copy that the old policy did not have got no tombstones from this agent. Another agent that took the new
+                // policy first may have filled it before a write that was acknowledged here.
+                let isWider =
+                    policy.kind.usesCopies && (!old[known].kind.usesCopies || old[known].copies < policy.copies)
+                if isWider { gate.fenced(at: now) }
+                return gate
+            }
+            var gate = CopyReadGate(copyLifetimeNanoseconds: policy.copyLifetimeNanoseconds)
+            gate.fenced(at: now)
+            return gate
+        }
+        table = new
+        cache.adopt(table: new)
+    }
+
+    private func changeTopology(_ topology: ProxyTopology) {
+        placement = topology.placement
+        guard nodes.map(\.node) != topology.nodes else { return }
+        var known: [ProxyNode: NodeState] = [:]
+        for state in nodes { known[state.node] = state }
+        nodes = topology.nodes.map { node in known.removeValue(forKey: node) ?? NodeState(node: node, loop: self) }
+        for node in nodes { node.warmUp() }
+        // A node that left answers what was sent to it; then its connections end.
+        for removed in known.values {
+            leavingNodes.append(removed)
+            removed.afterPending { [self] in
+                removed.shutDown()
+                leavingNodes.removeAll { $0 === removed }
+            }
+        }
+        // Copies lie by placement; which of them were written under the old one nobody knows.
+        for index in gates.indices { gates[index].fenced(at: now) }
+    }
+}

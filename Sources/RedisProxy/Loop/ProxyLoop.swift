@@ -1,0 +1,202 @@
+import DequeModule
+import HotKeyMitigation
+import Logging
+import NIOCore
+import RESP
+
+/// Everything one event loop owns: its clients, its connections to the nodes, its cache and its counters. Used on that loop
+/// only, so nothing in it is locked.
+///
+/// The way of a request, all of it on one loop:
+///
+///     client ─▶ FrontSession: parse, reserve a reply slot, count the key
+///                 │
+///                 ├─ not hot ───────▶ NodeState ─▶ UpstreamConnection ─▶ cache node
+///                 ├─ hot, read ─────▶ HotRead:  local cache │ a copy │ home
+///                 ├─ hot, written ──▶ HotWrite: home, then every local cache and copy
+///                 ├─ several keys ──▶ SplitJoin: one command a node
+///                 └─ HK.…, CLIENT …─▶ answered here or by the agent
+///     client ◀─ reply slots, in order ◀───────────────────────────────────┘
+///
+/// What gathers during one turn of the loop leaves at its end: one write for each client and each node.
+final class ProxyLoop {
+    let index: Int
+    let eventLoop: any EventLoop
+    let configuration: ProxyConfiguration
+    let logger: Logger
+    let recorder: (any KeyAccessRecorder)?
+    let agentCommands: any AgentCommandHandler
+    /// The other loops of this process; a write invalidates on all of them.
+    var peers: [NIOLoopBound<ProxyLoop>] = []
+
+    private(set) var now: UInt64 = 0
+    var statistics = ProxyStatistics()
+    var random: any RandomNumberGenerator
+
+    var mode = ProxySnapshot.Mode.off
+    /// nil until the first snapshot; a listener for apps opens only after it.
+    var placement: Placement?
+    var nodes: [NodeState] = []
+    /// Nodes that a snapshot took away and that still owe replies.
+    var leavingNodes: [NodeState] = []
+    /// What is served now.
+    var table = HotKeyTable.empty
+    /// Tables whose keys a write must invalidate: what is served now, and while a snapshot changes what is served next.
+    var fences: [HotKeyTable] = []
+    var cache: LocalCache<ByteBuffer>
+    /// By the index of ``table``.
+    var gates: [CopyReadGate] = []
+    /// Reads that wait for another's fill.
+    var waiting: [FillToken: [ReplySink]] = [:]
+
+    var sessions: [ObjectIdentifier: FrontSession] = [:]
+    var subscribers: [String: [ObjectIdentifier: FrontSession]] = [:]
+    private var dirtySessions: [FrontSession] = []
+    private var dirtyConnections: [UpstreamConnection] = []
+    private var isFlushScheduled = false
+    private var tickTask: RepeatedTask?
+    private(set) var isShutDown = false
+
+    init(
+        index: Int, eventLoop: any EventLoop, configuration: ProxyConfiguration, topology: ProxyTopology?,
+        recorder: (any KeyAccessRecorder)?, agentCommands: any AgentCommandHandler, logger: Logger,
+        cacheBytes: Int, random: any RandomNumberGenerator
+    ) {
+        self.index = index
+        self.eventLoop = eventLoop
+        self.configuration = configuration
+        self.recorder = recorder
+        self.agentCommands = agentCommands
+        self.logger = logger
+        self.random = random
+        self.placement = topology?.placement
+        self.cache = LocalCache(capacityBytes: cacheBytes, valueBytesMax: configuration.cacheValueBytesMax)
+        updateNow()
+        nodes = (topology?.nodes ?? []).map { NodeState(node: $0, loop: self) }
+    }
+
+    func start() {
+        updateNow()
+        for node in nodes { node.warmUp() }
+        let timeout = UInt64(configuration.requestTimeoutMilliseconds) * 1_000_000
+        // The task holds the loop's state until ``shutDown()`` cancels it.
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        tickTask = eventLoop.scheduleRepeatedTask(
+            initialDelay: .milliseconds(RedisProxyLimits.tickMilliseconds),
+            delay: .milliseconds(RedisProxyLimits.tickMilliseconds)
+        ) { _ in bound.value.tick(timeoutNanoseconds: timeout) }
+    }
+
+    private func tick(timeoutNanoseconds: UInt64) {
+        updateNow()
+        for node in nodes { node.tick(timeoutNanoseconds: timeoutNanoseconds) }
+        for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
+    }
+
+    func shutDown() {
+        // First, so that what fails now is not tried again elsewhere.
+        isShutDown = true
+        tickTask?.cancel()
+        for session in Array(sessions.values) { session.close() }
+        for node in nodes + leavingNodes { node.shutDown() }
+        // The nodes point back here.
+        nodes = []
+        leavingNodes = []
+        peers = []
+    }
+
+    /// Reads the clock; once for each batch of input, not once for each request.
+    @inline(__always)
+    func updateNow() { now = NIODeadline.now().uptimeNanoseconds }
+
+    /// Whether keys are counted.
+    var isCounting: Bool { mode != .off }
+
+    // MARK: Scratch space
+
+    private var scratch: ByteBuffer?
+
+    /// An empty buffer, used again and again, so that nothing is allocated for a request.
+    func takeScratch() -> ByteBuffer {
+        defer { scratch = nil }
+        return scratch ?? ByteBuffer()
+    }
+
+    func giveBack(_ buffer: ByteBuffer) {
+        var buffer = buffer
+        // A large command must not leave its memory behind.
+        guard buffer.capacity <= RedisProxyLimits.copyBytesMax else { return }
+        buffer.clear()
+        scratch = buffer
+    }
+
+    // MARK: What leaves at the end of the turn
+
+    @inline(__always)
+    func markDirty(_ session: FrontSession) {
+        dirtySessions.append(session)
+        if !isFlushScheduled { scheduleFlush() }
+    }
+
+    @inline(__always)
+    func markDirty(_ connection: UpstreamConnection) {
+        dirtyConnections.append(connection)
+        if !isFlushScheduled { scheduleFlush() }
+    }
+
+    private func scheduleFlush() {
+        isFlushScheduled = true
+        // NIO runs tasks after it has handed over everything that the selector found ready: all that came in together goes out
+        // together.
+        eventLoop.assumeIsolated().execute { self.flush() }
+    }
+
+    private func flush() {
+        isFlushScheduled = false
+        // Commands that waited in a client's input are looked at below, and nothing may have come in since the last tick.
+        updateNow()
+        // Flushing may make more (a client's paused commands are read on): that goes out with the next turn.
+        let connections = dirtyConnections
+        dirtyConnections.removeAll(keepingCapacity: true)
+        for connection in connections { connection.flush() }
+        let sessions = dirtySessions
+        dirtySessions.removeAll(keepingCapacity: true)
+        for session in sessions { session.flush() }
+    }
+
+    // MARK: Clients
+
+    /// False when there are too many: the caller refuses this one.
+    func add(_ session: FrontSession) {
+        sessions[ObjectIdentifier(session)] = session
+        statistics.clientsConnected += 1
+        statistics.clientsAccepted += 1
+    }
+
+    func remove(_ session: FrontSession) {
+        guard sessions.removeValue(forKey: ObjectIdentifier(session)) != nil else { return }
+        statistics.clientsConnected -= 1
+        for channel in session.channels { unsubscribe(session, from: channel) }
+    }
+
+    func subscribe(_ session: FrontSession, to channel: String) {
+        subscribers[channel, default: [:]][ObjectIdentifier(session)] = session
+    }
+
+    func unsubscribe(_ session: FrontSession, from channel: String) {
+        subscribers[channel]?[ObjectIdentifier(session)] = nil
+    }
+
+    func publish(_ message: [UInt8], to channel: String) {
+        guard let sessions = subscribers[channel] else { return }
+        for session in sessions.values { session.push(channel: channel, message) }
+    }
+
+    func currentStatistics() -> ProxyStatistics {
+        var current = statistics
+        current.cacheBytes = cache.usedBytes
+        current.cacheEntries = cache.entryCount
+        current.nodes = nodes.map { $0.currentStatistics() }
+        return current
+    }
+}

@@ -1,0 +1,28 @@
+public import HotKeyMitigation
+
+/// What an operator decides about the data path, the same for every event loop.
+public struct ProxyConfiguration: Sendable {
+    /// Shared connections from one event loop to one node, for each protocol version that clients speak; at least 1.
+    public var connectionsPerNode = 1
+    /// A reply that takes longer ends its connection: replies come in order, so everything behind it is late too.
+    public var requestTimeoutMilliseconds: Int64 = 1000
+    public var connectTimeoutMilliseconds: Int64 = 500
+    /// Largest command that a client may send, and the most that one client's input takes in memory.
+    public var requestBytesMax = 64 * 1024 * 1024
+    /// Unanswered commands of one client; more are left unread until replies have gone out.
+    public var pipelineDepthMax = 1024
+    /// Bytes of replies that wait for one client to read them; beyond it no more of its commands are read.
+    public var outputBytesMax = 16 * 1024 * 1024
+    /// Clients of all listeners together; more are refused with an error, as Redis does.
+    public var clientsMax = 10_000
+    /// Local cache of the whole process; each event loop has its share.
+    public var cacheBytes = 64 * 1024 * 1024
+    public var cacheValueBytesMax = 1024 * 1024
+    public var breaker = CircuitBreaker.Configuration.default
+    /// Seed of ``FastHash`` for this process. The tables of every ``ProxySnapshot`` must be built with it.
+    public var hashSeed: UInt64
+
+    public init(hashSeed: UInt64) {
+        self.hashSeed = hashSeed
+    }
+}

@@ -1,0 +1,223 @@
+public import Logging
+import NIOConcurrencyHelpers
+public import NIOCore
+import NIOPosix
+import RESP
+
+/// The data path: listens for clients and stands in front of the cache nodes, on every event loop of a group.
+///
+/// It knows nothing of the registry: it acts on the snapshots it is handed and hands back counts. Life: ``init``, ``start()``,
+/// ``listen(on:role:)`` as often as needed, ``drain(graceMilliseconds:)``, ``shutDown()``.
+public final class ProxyServer: Sendable {
+    /// The pub/sub channel on which apps hear of changes of the hot set.
+    public static let hotKeyChannel = "__hotkeys__"
+
+    public enum Role: Sendable {
+        /// Applications: ordinary Redis commands and the agent's own.
+        case app
+        /// Other agents and tools: the agent's own commands only.
+        case peer
+    }
+
+    public enum Address: Sendable, Hashable, CustomStringConvertible {
+        case tcp(host: String, port: Int)
+        case unixSocket(path: String)
+
+        public var description: String {
+            switch self {
+            case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+            case .unixSocket(let path): "unix:\(path)"
+            }
+        }
+    }
+
+    private let configuration: ProxyConfiguration
+    private let group: any EventLoopGroup
+    private let logger: Logger
+    private let loops: [NIOLoopBound<ProxyLoop>]
+    private let loopByID: [ObjectIdentifier: NIOLoopBound<ProxyLoop>]
+    private let state = NIOLockedValueBox(State())
+
+    private struct State {
+        var listeners: [any Channel] = []
+        var clients = 0
+        var nextClientID: UInt64 = 0
+        var isApplying = false
+        var isStopped = false
+    }
+
+    /// Makes one ``KeyAccessRecorder`` for each event loop by calling `makeRecorder` with the loop's number, and connects to no
+    /// node yet. Without a topology only ``Role/peer`` listeners may be opened, until a snapshot has brought one. Call it from
+    /// outside the group's event loops.
+    public init(
+        configuration: ProxyConfiguration, group: any EventLoopGroup, topology: ProxyTopology?,
+        agentCommands: any AgentCommandHandler, logger: Logger,
+        makeRecorder: @escaping @Sendable (Int) -> (any KeyAccessRecorder)?,
+        makeRandom: @escaping @Sendable (Int) -> any RandomNumberGenerator = { _ in SystemRandomNumberGenerator() }
+    ) async throws {
+        self.configuration = configuration
+        self.group = group
+        self.logger = logger
+        let eventLoops = Array(group.makeIterator())
+        let cacheBytes = configuration.cacheBytes / max(1, eventLoops.count)
+        var loops: [NIOLoopBound<ProxyLoop>] = []
+        for (index, eventLoop) in eventLoops.enumerated() {
+            loops.append(
+                try await eventLoop.submit {
+                    NIOLoopBound(
+                        ProxyLoop(
+                            index: index, eventLoop: eventLoop, configuration: configuration, topology: topology,
+                            recorder: makeRecorder(index), agentCommands: agentCommands, logger: logger,
+                            cacheBytes: cacheBytes, random: makeRandom(index)),
+                        eventLoop: eventLoop)
+                }.get())
+        }
+        self.loops = loops
+        self.loopByID = Dictionary(uniqueKeysWithValues: loops.map { (ObjectIdentifier($0.eventLoop), $0) })
+    }
+
+    /// Connects to the nodes.
+    public func start() async throws {
+        let loops = loops
+        _ = try await onEveryLoop { loop in
+            loop.peers = loops.filter { $0.eventLoop !== loop.eventLoop }
+            loop.start()
+        }
+    }
+
+    /// Opens a listener and returns the address it got (port 0: one that is free).
+    ///
+    /// Errors: ``RedisProxyError/Code/cannotListen`` with the reason.
+    public func listen(on address: Address, role: Role) async throws -> Address {
+        let bootstrap = ServerBootstrap(group: group)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelOption(.backlog, value: 1024)
+            .childChannelOption(.allowRemoteHalfClosure, value: true)
+            .childChannelInitializer { [self] channel in
+                channel.eventLoop.makeCompletedFuture { try accept(channel, role) }
+            }
+        do {
+            let channel: any Channel
+            switch address {
+            case .tcp(let host, let port):
+                channel = try await bootstrap.childChannelOption(.socketOption(.tcp_nodelay), value: 1)
+                    .bind(host: host, port: port).get()
+            case .unixSocket(let path):
+                channel = try await bootstrap.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true).get()
+            }
+            state.withLockedValue { $0.listeners.append(channel) }
+            guard case .tcp(let host, _) = address, let port = channel.localAddress?.port else { return address }
+            return .tcp(host: host, port: port)
+        } catch {
+            throw RedisProxyError(
+                .cannotListen,
+                "cannot listen on \(address): \(error); choose another address, or stop what has it (ss -ltnp shows it)"
+            )
+        }
+    }
+
+    private func accept(_ channel: any Channel, _ role: Role) throws {
+        let id = state.withLockedValue { state -> UInt64? in
+            guard state.clients < configuration.clientsMax else { return nil }
+            state.clients += 1
+            state.nextClientID += 1
+            return state.nextClientID
+        }
+        let loop = loopByID[ObjectIdentifier(channel.eventLoop)]!.value
+        guard let id else {
+            loop.statistics.clientsRefused += 1
+            try channel.pipeline.syncOperations.addHandler(ClientRefusal())
+            return
+        }
+        channel.closeFuture.whenComplete { [state] _ in state.withLockedValue { $0.clients -= 1 } }
+        let session = FrontSession(loop: loop, role: role == .app ? .app : .peer, id: id)
+        try channel.pipeline.syncOperations.addHandler(session)
+    }
+
+    /// Makes every event loop act on a snapshot, and returns when all do. The steps and what they protect are told at
+    /// ``ProxyLoop/prepare(_:)``. Calls must not overlap.
+    ///
+    /// Takes one round trip to the slowest node (bounded by the request timeout) when keys become served; switching off and
+    /// taking keys away does not wait for nodes.
+    ///
+    /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
+    public func apply(_ snapshot: ProxySnapshot) async throws {
+        try checkNotStopped()
+        let overlaps = state.withLockedValue { state in
+            defer { state.isApplying = true }
+            return state.isApplying
+        }
+        precondition(!overlaps, "two snapshots applied at once: their steps would mix")
+        defer { state.withLockedValue { $0.isApplying = false } }
+        let prepared = loops.map { loop in loop.eventLoop.flatSubmit { loop.value.prepare(snapshot) } }
+        for future in prepared { try await future.get() }
+        _ = try await onEveryLoop { $0.activate(snapshot) }
+        _ = try await onEveryLoop { $0.settle() }
+    }
+
+    public func statistics() async throws -> ProxyStatistics {
+        var total = ProxyStatistics()
+        for part in try await onEveryLoop({ $0.currentStatistics() }) { total += part }
+        return total
+    }
+
+    /// Where a key lives and what would be read now, as the first event loop sees it.
+    ///
+    /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
+    public func route(_ key: [UInt8]) async throws -> RouteDescription {
+        try checkNotStopped()
+        let loop = loops[0]
+        return try await loop.eventLoop.submit { loop.value.route(key) }.get()
+    }
+
+    /// Sends a message to every client that listens to ``hotKeyChannel``.
+    public func publish(_ message: [UInt8]) {
+        for loop in loops {
+            loop.eventLoop.execute { loop.value.publish(message, to: Self.hotKeyChannel) }
+        }
+    }
+
+    /// Runs `body` with each loop's recorder, on that loop.
+    public func withRecorders<T: Sendable>(
+        _ body: @escaping @Sendable (Int, any KeyAccessRecorder) -> T
+    ) async throws -> [T] {
+        try await onEveryLoop { loop in loop.recorder.map { body(loop.index, $0) } }.compactMap { $0 }
+    }
+
+    /// Stops accepting clients, answers what they have asked, closes their connections; returns when all are gone or the grace
+    /// is over.
+    public func drain(graceMilliseconds: Int64) async {
+        let listeners = state.withLockedValue { state in
+            defer { state.listeners = [] }
+            return state.listeners
+        }
+        for listener in listeners { try? await listener.close() }
+        _ = try? await onEveryLoop { loop in
+            for session in loop.sessions.values { session.drain() }
+        }
+        let deadline = NIODeadline.now() + .milliseconds(graceMilliseconds)
+        while state.withLockedValue({ $0.clients }) > 0, NIODeadline.now() < deadline {
+            try? await Task.sleep(for: .milliseconds(10))
+        }
+    }
+
+    /// Ends every connection. The proxy cannot be used any more.
+    public func shutDown() async {
+        state.withLockedValue { $0.isStopped = true }
+        await drain(graceMilliseconds: 0)
+        _ = try? await onEveryLoop { $0.shutDown() }
+    }
+
+    private func checkNotStopped() throws {
+        if state.withLockedValue({ $0.isStopped }) {
+            throw RedisProxyError(.stopped, "the proxy has been shut down; make a new one")
+        }
+    }
+
+    private func onEveryLoop<T: Sendable>(_ body: @escaping @Sendable (ProxyLoop) -> T) async throws -> [T] {
+        let futures = loops.map { loop in loop.eventLoop.submit { body(loop.value) } }
+        var results: [T] = []
+        for future in futures { results.append(try await future.get()) }
+        return results
+    }
+}

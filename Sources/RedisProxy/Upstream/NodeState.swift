@@ -1,0 +1,241 @@
+import HotKeyMitigation
+import Logging
+import NIOCore
+import RESP
+
+/// One cache node as one event loop knows it: its connections, its breaker, its load, its clock.
+final class NodeState {
+    let node: ProxyNode
+    /// A cycle, broken by ``ProxyLoop/shutDown()``.
+    let loop: ProxyLoop
+    private(set) var load = NodeLoad()
+    /// The node's clock, for the expiry times of copies on it.
+    private(set) var lease = CopyLease()
+    private var clockSampledAt: UInt64 = 0
+    private var isSamplingClock = false
+    private var breaker: CircuitBreaker
+    /// The connections that clients share: a place for each lane of RESP2, then for each of RESP3.
+    private var shared: [UpstreamConnection?]
+    private var dedicated: [ObjectIdentifier: UpstreamConnection] = [:]
+    private(set) var statistics: NodeStatistics
+
+    init(node: ProxyNode, loop: ProxyLoop) {
+        self.node = node
+        self.loop = loop
+        self.breaker = CircuitBreaker(configuration: loop.configuration.breaker)
+        self.statistics = NodeStatistics(node: node)
+        self.shared = Array(repeating: nil, count: 2 * loop.configuration.connectionsPerNode)
+    }
+
+    /// Whether a read that has a choice should come here.
+    var isUsable: Bool {
+        if case .closed = breaker.state { return true }
+        return false
+    }
+
+    var breakerState: NodeStatistics.Breaker {
+        switch breaker.state {
+        case .closed: .closed
+        case .open: .open
+        case .halfOpen: .halfOpen
+        }
+    }
+
+    /// Sends one command for a client whose reply it passes on unchanged. `nil` when it was sent.
+    @inline(__always)
+    func forward(
+        _ command: UnsafeRawBufferPointer, to session: FrontSession, _ slot: UInt32, counter: UInt64
+    ) -> UpstreamFailure? {
+        send(command, .client(session, slot), session.version, client: session.id, counter: counter)
+    }
+
+    /// Sends one command. When it returns a failure, nothing was sent and `target` will not be completed.
+    ///
+    /// - Parameter client: whose command it is. All commands of a client take the same connection, or a later one could overtake
+    ///   an earlier one on another.
+    @inline(__always)
+    func send(
+        _ command: UnsafeRawBufferPointer, _ target: PendingReply.Target, _ version: ProtocolVersion,
+        client: UInt64 = 0, counter: UInt64 = 0
+    ) -> UpstreamFailure? {
+        let now = loop.now
+        guard !loop.isShutDown else { return .overloaded }
+        var isProbe = false
+        switch breaker.admit(now: now) {
+        case .allow: break
+        case .probe: isProbe = true
+        case .reject(let retryAt):
+            loop.statistics.breakerRejections += 1
+            return .down(retryInMilliseconds: Int64(retryAt > now ? (retryAt - now) / 1_000_000 : 0))
+        }
+        let entry = PendingReply(target: target, counter: counter, sentAt: now, isProbe: isProbe)
+        guard connection(version, client).send(command, entry) else {
+            if isProbe { breaker.abandonProbe(now: now) }
+            return .overloaded
+        }
+        load.sent()
+        statistics.requests &+= 1
+        return nil
+    }
+
+    @inline(__always)
+    private func connection(_ version: ProtocolVersion, _ client: UInt64) -> UpstreamConnection {
+        let lanes = loop.configuration.connectionsPerNode
+        let lane = lanes == 1 ? 0 : Int(client % UInt64(lanes))
+        let place = version == .resp2 ? lane : lanes + lane
+        return shared[place] ?? openConnection(version, at: place)
+    }
+
+    private func openConnection(_ version: ProtocolVersion, at place: Int) -> UpstreamConnection {
+        let connection = UpstreamConnection(node: self, version: version)
+        shared[place] = connection
+        connection.connect()
+        sampleClockIfDue()
+        return connection
+    }
+
+    private var openConnections: [UpstreamConnection] { shared.compactMap { $0 } }
+
+    /// A connection for one client's blocking command; ended by the caller or with the node.
+    func openDedicated(_ version: ProtocolVersion) -> UpstreamConnection {
+        let connection = UpstreamConnection(node: self, version: version, isDedicated: true)
+        dedicated[ObjectIdentifier(connection)] = connection
+        connection.connect()
+        return connection
+    }
+
+    /// Connects ahead of the first request, so that it does not pay for it.
+    func warmUp() {
+        if shared[0] == nil { _ = openConnection(.resp2, at: 0) }
+    }
+
+    @inline(__always)
+    func answered(_ entry: PendingReply) {
+        let now = loop.now
+        let latency = now > entry.sentAt ? now - entry.sentAt : 0
+        guard !entry.isOwnHandshake else { return }
+        load.completed(latencyNanoseconds: latency)
+        statistics.latency.record(nanoseconds: latency)
+        if let state = breaker.record(.success(latencyNanoseconds: latency), wasProbe: entry.isProbe, now: now) {
+            breakerChanged(to: state)
+        }
+    }
+
+    /// A command got no reply. An idle connection that the node closes (Redis: `timeout`) fails nothing, so it says nothing.
+    func failed(_ entry: PendingReply, _ failure: UpstreamFailure) {
+        guard !entry.isOwnHandshake else { return }
+        load.failed()
+        statistics.failures &+= 1
+        var outcome = CircuitBreaker.Outcome.failure
+        if case .timeout = failure {
+            outcome = .timeout
+            statistics.timeouts &+= 1
+        }
+        if let state = breaker.record(outcome, wasProbe: entry.isProbe, now: loop.now) { breakerChanged(to: state) }
+    }
+
+    /// - Parameter wasReady: whether the node had accepted it.
+    func connectionClosed(_ connection: UpstreamConnection, wasReady: Bool) {
+        if connection.isDedicated {
+            dedicated[ObjectIdentifier(connection)] = nil
+            return
+        }
+        for place in shared.indices where shared[place] === connection { shared[place] = nil }
+        // Another process, with another clock, may answer at this address next time.
+        lease.reset()
+        clockSampledAt = 0
+        // It may also have lost its memory, and our tombstones with it: a fill that is on its way could bring an old value back.
+        if wasReady { loop.quarantineCopies(on: self) }
+    }
+
+    private func breakerChanged(to state: CircuitBreaker.State) {
+        switch state {
+        case .open:
+            loop.logger.warning(
+                "cache node is failing, breaker opened: hot keys are answered from copies and local values, others fail at once",
+                metadata: ["node": "\(node.name)", "address": "\(node.address)"])
+        case .halfOpen:
+            loop.logger.info("breaker half-open, probing", metadata: ["node": "\(node.name)"])
+        case .closed:
+            loop.logger.notice("cache node answers again, breaker closed", metadata: ["node": "\(node.name)"])
+        }
+    }
+
+    /// Looks after time: replies that are late, an open breaker whose time is up, the node's clock.
+    func tick(timeoutNanoseconds: UInt64) {
+        let now = loop.now
+        load.relax()
+        checkTimeouts(timeoutNanoseconds: timeoutNanoseconds)
+        switch breaker.state {
+        case .closed: sampleClockIfDue()
+        // Probes do not wait for clients: a node that nobody asks for must be found well again, too.
+        case .open(let until): if now >= until { probe() }
+        case .halfOpen: probe()
+        }
+    }
+
+    func checkTimeouts(timeoutNanoseconds: UInt64) {
+        for connection in Array(openConnections) {
+            connection.checkTimeout(now: loop.now, timeoutNanoseconds: timeoutNanoseconds)
+        }
+    }
+
+    private func probe() {
+        ping.withUnsafeReadableBytes { _ = send($0, .request(ForwardedRequest(.none)), .resp2) }
+    }
+
+    /// Reads the node's clock now and then: the expiry times of copies are given in it.
+    private func sampleClockIfDue() {
+        let now = loop.now
+        guard !isSamplingClock,
+            clockSampledAt == 0 || now - clockSampledAt > RedisProxyLimits.clockSampleNanoseconds
+        else { return }
+        isSamplingClock = true
+        clockSampledAt = now
+        let request = ClosureRequest { [weak self] result in
+            guard let self else { return }
+            isSamplingClock = false
+            guard case .reply(let view, let sentAt) = result,
+                case .array(let parts)? = try? RESPValue(decoding: view.detached()), parts.count == 2,
+                let seconds = parts[0].string.flatMap(UInt64.init), seconds < 1 << 40,
+                let microseconds = parts[1].string.flatMap(UInt64.init)
+            else { return }
+            let observation = lease.observe(
+                nodeMicroseconds: seconds &* 1_000_000 &+ microseconds, requestSentAt: sentAt, replyReceivedAt: loop.now
+            )
+            if case .stepped = observation { loop.retractCopies(on: self) }
+        }
+        let failure = time.withUnsafeReadableBytes { send($0, .request(request), .resp2) }
+        if failure != nil { isSamplingClock = false }
+    }
+
+    /// Calls `body` when every command that is under way now has been answered or has failed.
+    func afterPending(_ body: @escaping () -> Void) {
+        let connections = openConnections
+        var left = connections.count
+        guard left > 0 else { return body() }
+        for connection in connections {
+            connection.afterPending {
+                left -= 1
+                if left == 0 { body() }
+            }
+        }
+    }
+
+    var pendingCount: Int { openConnections.reduce(0) { $0 + $1.pendingCount } }
+
+    func currentStatistics() -> NodeStatistics {
+        var current = statistics
+        current.inFlight = pendingCount
+        current.breaker = breakerState
+        return current
+    }
+
+    /// Ends every connection; what is pending fails.
+    func shutDown() {
+        for connection in openConnections + Array(dedicated.values) { connection.close(.connectionLost) }
+    }
+}
+
+private let ping = ByteBuffer(string: "*1\r\n$4\r\nPING\r\n")
+private let time = ByteBuffer(string: "*1\r\n$4\r\nTIME\r\n")

@@ -1,0 +1,242 @@
+import DequeModule
+import HotKeyMitigation
+import NIOCore
+import NIOPosix
+import RESP
+
+/// One pipelined connection to a cache node, shared by all clients of one event loop that speak the same protocol version.
+///
+/// Commands are copied into one buffer as they come and leave in one write at the end of the event-loop turn. Replies come
+/// back in the order of the commands; the head of `pending` says whose the next one is. So one reply that is late makes all
+/// behind it late: when the oldest command is older than the timeout, the connection is given up and everything on it fails.
+final class UpstreamConnection: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    enum State {
+        case connecting
+        case ready
+        case closed
+    }
+
+    private(set) var state = State.connecting
+    let version: ProtocolVersion
+    /// Serves one client alone and may wait without end: for blocking commands.
+    let isDedicated: Bool
+    private let node: NodeState
+    private var context: ChannelHandlerContext?
+    private var channel: (any Channel)?
+    private var outbound = ByteBuffer()
+    private var input: ByteBuffer?
+    private var scanner = ReplyScanner()
+    private var pending: Deque<PendingReply> = []
+    private var isDirty = false
+    /// Commands enqueued since the beginning; entry n is answered when `enqueued - pending.count > n`.
+    private var enqueued: UInt64 = 0
+    /// Called once everything up to a count has been answered or has failed; in ascending order.
+    private var barriers: Deque<(upTo: UInt64, then: () -> Void)> = []
+
+    init(node: NodeState, version: ProtocolVersion, isDedicated: Bool = false) {
+        self.node = node
+        self.version = version
+        self.isDedicated = isDedicated
+        if version == .resp3 {
+            RESPWriter.writeCommand([Array("HELLO".utf8), Array("3".utf8)], to: &outbound)
+            append(PendingReply(target: .nobody, counter: 0, sentAt: node.loop.now, isProbe: false))
+        }
+    }
+
+    var pendingCount: Int { pending.count }
+
+    func connect() {
+        let loop = node.loop
+        let eventLoop = loop.eventLoop
+        let bound = NIOLoopBound(self, eventLoop: eventLoop)
+        ClientBootstrap(group: eventLoop)
+            .connectTimeout(.milliseconds(loop.configuration.connectTimeoutMilliseconds))
+            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .channelOption(.socketOption(.so_keepalive), value: 1)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value) }
+            }
+            .connect(host: node.node.host, port: node.node.port)
+            .assumeIsolated()
+            .whenComplete { [self] result in
+                switch result {
+                case .success(let channel):
+                    // Given up while it was being established.
+                    guard state == .connecting else {
+                        channel.close(promise: nil)
+                        return
+                    }
+                    self.channel = channel
+                    state = .ready
+                    markDirty()
+                case .failure:
+                    node.loop.updateNow()
+                    close(.cannotConnect)
+                }
+            }
+    }
+
+    /// Enqueues one command. False when the connection takes no more: nothing was enqueued.
+    @inline(__always)
+    func send(_ command: UnsafeRawBufferPointer, _ reply: PendingReply) -> Bool {
+        guard state != .closed, pending.count < RedisProxyLimits.upstreamPendingMax,
+            outbound.readableBytes < RedisProxyLimits.upstreamOutboundBytesMax
+        else { return false }
+        outbound.writeBytes(command)
+        append(reply)
+        markDirty()
+        return true
+    }
+
+    @inline(__always)
+    private func append(_ reply: PendingReply) {
+        pending.append(reply)
+        enqueued &+= 1
+    }
+
+    /// Calls `body` once every command enqueued so far has been answered or has failed.
+    func afterPending(_ body: @escaping () -> Void) {
+        if pending.isEmpty {
+            body()
+        } else {
+            barriers.append((upTo: enqueued, then: body))
+        }
+    }
+
+    @inline(__always)
+    private func markDirty() {
+        guard !isDirty, state == .ready else { return }
+        isDirty = true
+        node.loop.markDirty(self)
+    }
+
+    /// Writes what has gathered during this turn of the loop.
+    func flush() {
+        isDirty = false
+        guard state == .ready, let context, outbound.readableBytes > 0, context.channel.isWritable else { return }
+        context.writeAndFlush(wrapOutboundOut(outbound), promise: nil)
+        // When the write was taken whole, the storage is ours alone again and is used again; otherwise a new one is made.
+        outbound.clear()
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { markDirty() }
+        context.fireChannelWritabilityChanged()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        node.loop.updateNow()
+        close(.connectionLost)
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        node.loop.updateNow()
+        close(.connectionLost)
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        node.loop.updateNow()
+        var buffer = unwrapInboundIn(data)
+        if var rest = input {
+            input = nil
+            rest.writeBuffer(&buffer)
+            buffer = rest
+        }
+        do {
+            try deliver(&buffer)
+        } catch {
+            close(.malformedReply)
+            return
+        }
+        if buffer.readableBytes > 0 {
+            if buffer.readerIndex > RedisProxyLimits.consumedBytesMax { buffer.discardReadBytes() }
+            input = buffer
+        }
+    }
+
+    private func deliver(_ buffer: inout ByteBuffer) throws(RESPError) {
+        while buffer.readableBytes > 0, state == .ready {
+            let start = buffer.readerIndex
+            // The closure borrows the buffer's bytes while `ReplyView` hands them on; nothing writes to the buffer meanwhile.
+            let outcome = buffer.withUnsafeReadableBytes { bytes -> Result<Int?, RESPError> in
+                do throws(RESPError) {
+                    guard let length = try scanner.scan(bytes) else { return .success(nil) }
+                    let reply = UnsafeRawBufferPointer(rebasing: bytes[0..<length])
+                    // A push message is no reply to any command.
+                    if version == .resp3, bytes[0] == UInt8(ascii: ">") { return .success(length) }
+                    guard let first = pending.popFirst() else {
+                        return .failure(RESPError(.malformedReply, "a reply that no command asked for"))
+                    }
+                    complete(first, ReplyView(buffer: buffer, start: start, length: length, bytes: reply))
+                    return .success(length)
+                } catch {
+                    return .failure(error)
+                }
+            }
+            guard let length = try outcome.get() else { return }
+            buffer.moveReaderIndex(forwardBy: length)
+        }
+    }
+
+    @inline(__always)
+    private func complete(_ entry: PendingReply, _ reply: ReplyView) {
+        if !isDedicated { node.answered(entry) }
+        switch entry.target {
+        case .client(let session, let slot):
+            if entry.counter != 0 { node.loop.recorder?.addReplyBytes(entry.counter, reply.length) }
+            session.complete(slot, reply)
+        case .request(let request):
+            if entry.counter != 0 { node.loop.recorder?.addReplyBytes(entry.counter, reply.length) }
+            request.receive(reply, sentAt: entry.sentAt)
+        case .nobody:
+            break
+        }
+        if !barriers.isEmpty { passBarriers() }
+    }
+
+    private func passBarriers() {
+        let answered = enqueued &- UInt64(pending.count)
+        while let first = barriers.first, first.upTo <= answered {
+            barriers.removeFirst()
+            first.then()
+        }
+    }
+
+    /// Gives the connection up when its oldest command has waited too long.
+    func checkTimeout(now: UInt64, timeoutNanoseconds: UInt64) {
+        guard !isDedicated, let oldest = pending.first, now > oldest.sentAt,
+            now - oldest.sentAt > timeoutNanoseconds
+        else { return }
+        close(.timeout)
+    }
+
+    /// Ends the connection; what is pending fails for that reason. Does nothing the second time.
+    func close(_ failure: UpstreamFailure) {
+        guard state != .closed else { return }
+        let wasReady = state == .ready
+        state = .closed
+        input = nil
+        outbound = ByteBuffer()
+        channel?.close(promise: nil)
+        context?.close(promise: nil)
+        let failed = pending
+        pending = []
+        node.connectionClosed(self, wasReady: wasReady)
+        for entry in failed {
+            if !isDedicated { node.failed(entry, failure) }
+            switch entry.target {
+            case .client(let session, let slot): session.complete(slot, ProxyReply.error(failure.text(node.node)))
+            case .request(let request): request.fail(failure, node.node)
+            case .nobody: break
+            }
+        }
+        while let first = barriers.popFirst() { first.then() }
+    }
+}

@@ -1,0 +1,82 @@
+import RESP
+
+/// Why a command got no reply from its node.
+enum UpstreamFailure {
+    /// The breaker is open: nothing was sent.
+    case down(retryInMilliseconds: Int64)
+    case cannotConnect
+    case connectionLost
+    case timeout
+    case malformedReply
+    /// Too much waits for the node already: nothing was sent.
+    case overloaded
+
+    func text(_ node: ProxyNode) -> String {
+        switch self {
+        case .down(let milliseconds): ProxyReply.nodeDown(node, retryInMilliseconds: milliseconds)
+        case .cannotConnect: ProxyReply.nodeFailed(node, "cannot be reached")
+        case .connectionLost: ProxyReply.nodeFailed(node, "closed the connection")
+        case .timeout: ProxyReply.nodeFailed(node, "did not answer in time")
+        case .malformedReply: ProxyReply.nodeFailed(node, "sent a reply that is not RESP")
+        case .overloaded: ProxyReply.nodeBusy(node)
+        }
+    }
+}
+
+/// A command on its way to a node that needs more than its reply passed on. Completed exactly once: by one call of
+/// ``receive(_:sentAt:)`` or of ``fail(_:_:)``.
+class UpstreamRequest {
+    func receive(_ reply: ReplyView, sentAt: UInt64) {}
+    func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {}
+}
+
+/// Passes its reply to a sink and nothing else.
+final class ForwardedRequest: UpstreamRequest {
+    private let sink: ReplySink
+
+    init(_ sink: ReplySink) {
+        self.sink = sink
+    }
+
+    override func receive(_ reply: ReplyView, sentAt: UInt64) { sink.deliver(reply) }
+    override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) { sink.fail(failure.text(node)) }
+}
+
+/// Hands its reply to a closure; for what the loop itself asks nodes.
+final class ClosureRequest: UpstreamRequest {
+    private let body: (Result) -> Void
+    enum Result {
+        case reply(ReplyView, sentAt: UInt64)
+        case failure(UpstreamFailure)
+    }
+
+    init(_ body: @escaping (Result) -> Void) {
+        self.body = body
+    }
+
+    override func receive(_ reply: ReplyView, sentAt: UInt64) { body(.reply(reply, sentAt: sentAt)) }
+    override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) { body(.failure(failure)) }
+}
+
+/// One entry of a connection's queue of unanswered commands. The common case, a reply that goes to one client unchanged,
+/// needs no object of its own.
+struct PendingReply {
+    enum Target {
+        case client(FrontSession, UInt32)
+        case request(UpstreamRequest)
+        /// Nobody wants the reply: our own `HELLO`.
+        case nobody
+    }
+    let target: Target
+    /// What the recorder wants to be told the reply's size under; 0 for nothing.
+    let counter: UInt64
+    let sentAt: UInt64
+    /// Whether this command is a probe of a half-open breaker.
+    let isProbe: Bool
+
+    /// Neither load nor a sign of health: it is not counted.
+    var isOwnHandshake: Bool {
+        if case .nobody = target { return true }
+        return false
+    }
+}
