@@ -27,6 +27,7 @@ let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let package = Package(
     name: "hotkey",
     products: [
+        .executable(name: "hkagent", targets: ["hkagent"]),
         .library(name: "HotKeyRegistry", targets: ["HotKeyRegistry"]),
         .library(name: "ZooKeeper", targets: ["ZooKeeper"]),
     ],
@@ -60,6 +61,21 @@ let package = Package(
             dependencies: ["HotKeyMitigation", "RESP", deque, logging, nioConcurrency, nioCore, nioPosix],
             swiftSettings: settings),
 
+        // The agent, and what asks it.
+        .target(
+            name: "HotKeyPeer", dependencies: ["RESP", deque, nioCore, nioPosix], swiftSettings: settings),
+        .target(
+            name: "HotKeyAgent",
+            dependencies: [
+                "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "RESP", "RedisProxy",
+                "StrictCoding", "ZooKeeper", hummingbird, lifecycle, logging, nioConcurrency, nioCore, nioPosix,
+            ],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "hkagent",
+            dependencies: ["HotKeyAgent", argumentParser, lifecycle, lifecycleSignals, logging],
+            swiftSettings: settings),
+
         // Real servers and faults for the tests.
         .target(
             name: "HotKeyTestSupport", dependencies: [nioConcurrency, nioCore, nioPosix], swiftSettings: settings),
@@ -81,6 +97,16 @@ let package = Package(
             name: "RedisProxyTests",
             dependencies: ["HotKeyMitigation", "HotKeyTestSupport", "RESP", "RedisProxy", logging, nioCore, nioPosix],
             swiftSettings: settings),
+        .testTarget(
+            name: "HotKeyAgentTests",
+            dependencies: [
+                "HotKeyAgent", "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry",
+                "HotKeyTestSupport", "RedisProxy", logging, nioConcurrency, nioCore, nioPosix,
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "HotKeyPeerTests",
+            dependencies: ["HotKeyPeer", "HotKeyTestSupport", "RESP", nioCore, nioPosix], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

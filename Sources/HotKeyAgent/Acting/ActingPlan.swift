@@ -1,0 +1,133 @@
+import HotKeyDetection
+import HotKeyMitigation
+import HotKeyRegistry
+
+/// One hot key as this agent acts on it.
+struct ActingKey: Sendable, Hashable {
+    enum State: String, Sendable, Hashable {
+        case hot, cooling, pinned
+    }
+    var key: KeyName
+    var state: State
+    var kind: HotKind
+    /// nil for keys that are only pinned, and for this agent's own decisions.
+    var record: HotRecord?
+    var pin: PinEntry?
+    var action: Rule.Action
+    var policy: HotKeyPolicy
+    /// This agent's own counts alone make it hot; the coordinator has not spoken.
+    var isLocalDecision: Bool
+}
+
+/// A key that this agent's own traffic alone makes hot.
+struct LocalHotKey: Sendable, Hashable {
+    var key: KeyName
+    var kind: HotKind
+    var isCooling: Bool
+}
+
+/// What the agent does, worked out from what it knows: registry and own counts in, policies out.
+struct ActingPlan: Sendable {
+    var mode: ControlDocument.Mode
+    var keys: [KeyName: ActingKey]
+    var denied: Set<KeyName>
+
+    static let nothing = ActingPlan(mode: .off, keys: [:], denied: [])
+
+    private init(mode: ControlDocument.Mode, keys: [KeyName: ActingKey], denied: Set<KeyName>) {
+        self.mode = mode
+        self.keys = keys
+        self.denied = denied
+    }
+
+    init(snapshot: RegistrySnapshot, local: [LocalHotKey], rules: RuleBook, at now: Timestamp) {
+        let cap = snapshot.control?.stalenessCapMilliseconds ?? ControlDocument().stalenessCapMilliseconds
+        var keys: [KeyName: ActingKey] = [:]
+        for (name, hot) in snapshot.effectiveHotSet(at: now) {
+            let state: ActingKey.State =
+                hot.pin != nil ? .pinned : hot.record?.state == .cooling ? .cooling : .hot
+            keys[name] = Self.key(
+                name, state, hot.kind, record: hot.record, pin: hot.pin, copies: hot.copies, rules, cap)
+        }
+        let pinned = Set((snapshot.pins?.pins ?? []).filter { !$0.isExpired(at: now) }.map(\.key))
+        denied = Set((snapshot.pins?.denies ?? []).filter { !$0.isExpired(at: now) }.map(\.key)).subtracting(pinned)
+        for hot in local where keys[hot.key] == nil && !denied.contains(hot.key) {
+            var key = Self.key(
+                hot.key, hot.isCooling ? .cooling : .hot, hot.kind, record: nil, pin: nil, copies: nil, rules, cap)
+            key.isLocalDecision = true
+            keys[hot.key] = key
+        }
+        self.keys = keys
+        mode = snapshot.mode
+    }
+
+    private static func key(
+        _ name: KeyName, _ state: ActingKey.State, _ kind: HotKind, record: HotRecord?, pin: PinEntry?, copies: Int?,
+        _ rules: RuleBook, _ fleetCapMilliseconds: Int
+    ) -> ActingKey {
+        // A pinned key that no rule covers is treated by the rule that `hkctl init` writes.
+        let rule = rules.rule(for: name.bytes) ?? Rule(pattern: "*")
+        let capNanoseconds = UInt64(min(rule.stalenessCapMilliseconds, fleetCapMilliseconds)) * 1_000_000
+        let wantedCopies = min(copies ?? rule.copies, HotKeyMitigationLimits.copiesMax)
+        var mitigation = MitigationKind(rule.action, kind)
+        if wantedCopies == 0 { mitigation = mitigation.withoutCopies }
+        let lifetimes = HotKeyPolicy.split(capNanoseconds: capNanoseconds, kind: mitigation)
+        let policy = HotKeyPolicy(
+            key: name.bytes, kind: mitigation, copies: mitigation.usesCopies ? wantedCopies : 0,
+            localLifetimeNanoseconds: lifetimes.localLifetimeNanoseconds,
+            copyLifetimeNanoseconds: lifetimes.copyLifetimeNanoseconds,
+            staleOnErrorNanoseconds: UInt64(rule.staleOnErrorCapSeconds * 1e9))
+        return ActingKey(
+            key: name, state: state, kind: kind, record: record, pin: pin, action: Rule.Action(mitigation),
+            policy: policy, isLocalDecision: false)
+    }
+
+    /// In the order of the keys, so that the same plan makes the same table.
+    var policies: [HotKeyPolicy] { keys.values.sorted { $0.key < $1.key }.map(\.policy) }
+
+    /// What apps are told: the keys whose state differs from `old`, in the order of the keys.
+    func changes(since old: ActingPlan) -> [(key: KeyName, state: String)] {
+        Set(keys.keys).union(old.keys.keys).union(denied).union(old.denied).sorted().compactMap { key in
+            let state = stateName(of: key)
+            return state == old.stateName(of: key) ? nil : (key, state)
+        }
+    }
+
+    /// As `HK.GET` names it.
+    func stateName(of key: KeyName) -> String {
+        keys[key]?.state.rawValue ?? (denied.contains(key) ? "denied" : "cold")
+    }
+}
+
+extension MitigationKind {
+    /// Write-hot keys are shown, never cached nor copied; big ones are kept on the host only, because every copy would cost
+    /// another node the bytes that make them hot.
+    init(_ action: Rule.Action, _ kind: HotKind) {
+        switch (action, kind) {
+        case (_, .write), (.observe, _): self = .none
+        case (.cache, _), (.both, .big), (.copies, .big): self = .cache
+        case (.copies, .read): self = .copies
+        case (.both, .read): self = .both
+        }
+    }
+
+    var withoutCopies: MitigationKind {
+        switch self {
+        case .both: .cache
+        case .copies: .none
+        case .cache, .none: self
+        }
+    }
+}
+
+extension Rule.Action {
+    /// What is done, where the rule's wish and the key's kind have been weighed.
+    init(_ kind: MitigationKind) {
+        switch kind {
+        case .none: self = .observe
+        case .cache: self = .cache
+        case .copies: self = .copies
+        case .both: self = .both
+        }
+    }
+}

@@ -1,0 +1,43 @@
+import HotKeyMitigation
+import HotKeyRegistry
+import RedisProxy
+
+extension ProxyTopology {
+    /// Throws ``AgentError/Code/unusableTopology`` with what is wrong and what to do.
+    init(registry document: TopologyDocument) throws {
+        guard document.kind == .nodes else {
+            throw AgentError(
+                .unusableTopology,
+                "the topology is of kind '\(document.kind.rawValue)', which this version does not serve; use kind 'nodes' "
+                    + "(hkctl topology apply FILE)")
+        }
+        guard let hash = KeyHash(rawValue: document.hash.rawValue),
+            let distribution = Distribution(rawValue: document.distribution.rawValue)
+        else {
+            throw AgentError(
+                .unusableTopology,
+                "the topology's hash '\(document.hash.rawValue)' or distribution '\(document.distribution.rawValue)' is "
+                    + "not known to this version")
+        }
+        var nodes: [ProxyNode] = []
+        var places: [PlacementNode] = []
+        for node in document.nodes {
+            guard let address = HostPort(node.address) else {
+                throw AgentError(
+                    .unusableTopology, "topology node '\(node.name)': '\(node.address)' is not an address HOST:PORT")
+            }
+            nodes.append(ProxyNode(name: node.name, host: address.host, port: address.port))
+            let ringName = node.ringName ?? PlacementNode.defaultRingName(host: address.host, port: address.port)
+            places.append(PlacementNode(ringName: ringName, weight: node.weight))
+        }
+        do {
+            let tag = Array(document.hashTag.utf8)
+            let placement = try Placement(
+                nodes: places, hash: hash, distribution: distribution,
+                hashTag: tag.count == 2 ? (tag[0], tag[1]) : nil)
+            self.init(nodes: nodes, placement: placement)
+        } catch {
+            throw AgentError(.unusableTopology, "the topology cannot be used: \(error)")
+        }
+    }
+}

@@ -1,0 +1,43 @@
+import Hummingbird
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// The HTTP side: `/healthz` (the process lives), `/readyz` (it can serve; says why not), `/metrics` (Prometheus).
+struct AdminServer: Sendable {
+    let address: ListenAddress
+    let view: AgentView
+    let isDraining: NIOLockedValueBox<Bool>
+    let logger: Logger
+
+    /// Serves until cancelled. Throws when it cannot listen.
+    func run() async throws {
+        let router = Router()
+        router.get("/healthz") { _, _ in "ok\n" }
+        router.get("/readyz") { [view, isDraining] _, _ -> Response in
+            let reasons = view.unreadiness(isDraining: isDraining.withLockedValue { $0 })
+            let text = reasons.isEmpty ? "ready\n" : reasons.map { "not ready: \($0)\n" }.joined()
+            return Self.text(text, status: reasons.isEmpty ? .ok : .serviceUnavailable)
+        }
+        router.get("/metrics") { [view] _, _ -> Response in
+            Self.text(
+                try await view.metricsText(), status: .ok, contentType: "text/plain; version=0.0.4; charset=utf-8")
+        }
+        let bound: BindAddress =
+            switch address {
+            case .tcp(let address): .hostname(address.host, port: address.port)
+            case .unix(let path): .unixDomainSocket(path: path)
+            }
+        let application = Application(
+            router: router, configuration: .init(address: bound, serverName: "hkagent"), logger: logger)
+        try await application.run()
+    }
+
+    private static func text(
+        _ text: String, status: HTTPResponse.Status, contentType: String = "text/plain; charset=utf-8"
+    ) -> Response {
+        Response(
+            status: status, headers: [.contentType: contentType],
+            body: .init(byteBuffer: ByteBuffer(string: text)))
+    }
+}

@@ -1,0 +1,191 @@
+import HotKeyRegistry
+import RedisProxy
+
+/// Writes metrics in Prometheus' text format 0.0.4. Keys are never labels: there may be 10,000 of them, and they may be secret.
+struct MetricsText {
+    private(set) var text = ""
+
+    mutating func counter(_ name: String, _ help: String, _ value: UInt64) {
+        header(name, "counter", help)
+        text += "\(name) \(value)\n"
+    }
+
+    mutating func gauge(_ name: String, _ help: String, _ value: some Numeric) {
+        header(name, "gauge", help)
+        text += "\(name) \(value)\n"
+    }
+
+    /// One line for each label value.
+    mutating func labelled(
+        _ name: String, _ type: String, _ help: String, label: String, _ values: [(label: String, value: UInt64)]
+    ) {
+        header(name, type, help)
+        for (value, number) in values { text += "\(name){\(label)=\"\(Self.escaped(value))\"} \(number)\n" }
+    }
+
+    /// Durations in seconds.
+    mutating func histogram(
+        _ name: String, _ help: String, label: String, _ values: [(label: String, histogram: LatencyHistogram)]
+    ) {
+        header(name, "histogram", help)
+        for (value, histogram) in values {
+            let labelled = "\(label)=\"\(Self.escaped(value))\""
+            var total: UInt64 = 0
+            for bucket in 0..<LatencyHistogram.bucketCount {
+                total += histogram.counts[bucket]
+                let bound =
+                    bucket == LatencyHistogram.bucketCount - 1
+                    ? "+Inf" : "\(Double(LatencyHistogram.upperBoundNanoseconds(bucket)) / 1e9)"
+                text += "\(name)_bucket{\(labelled),le=\"\(bound)\"} \(total)\n"
+            }
+            text += "\(name)_sum{\(labelled)} \(Double(histogram.sumNanoseconds) / 1e9)\n"
+            text += "\(name)_count{\(labelled)} \(total)\n"
+        }
+    }
+
+    private mutating func header(_ name: String, _ type: String, _ help: String) {
+        text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+    }
+
+    private static func escaped(_ value: String) -> String {
+        var escaped = ""
+        // By scalars: as a `Character`, CR LF is one that is not equal to a line feed.
+        for scalar in value.unicodeScalars {
+            switch scalar {
+            case "\\": escaped += "\\\\"
+            case "\"": escaped += "\\\""
+            case "\n": escaped += "\\n"
+            default: escaped.unicodeScalars.append(scalar)
+            }
+        }
+        return escaped
+    }
+}
+
+extension AgentView {
+    func metricsText() async throws -> String {
+        let statistics = try await proxy.statistics()
+        let applied = acting.current
+        let registry = subscriber.current
+        var metrics = MetricsText()
+        metrics.counter("hotkey_requests_total", "Commands of clients.", statistics.requests)
+        metrics.counter(
+            "hotkey_protocol_errors_total", "Connections ended for malformed input.", statistics.protocolErrors)
+        metrics.counter("hotkey_local_hits_total", "Reads answered from the local cache.", statistics.localHits)
+        metrics.counter("hotkey_fill_waits_total", "Reads that waited for another's fill.", statistics.fillWaits)
+        metrics.counter("hotkey_copy_reads_total", "Reads of hot keys answered by a copy.", statistics.copyReads)
+        metrics.counter("hotkey_copy_misses_total", "Copies that had no value when read.", statistics.copyMisses)
+        metrics.counter("hotkey_copy_fills_total", "Values stored in copies.", statistics.copyFills)
+        metrics.counter("hotkey_home_reads_total", "Reads of hot keys sent to their home.", statistics.hotHomeReads)
+        metrics.counter(
+            "hotkey_stale_answers_total", "Reads answered with the last known value, the home being down.",
+            statistics.staleAnswers)
+        metrics.counter(
+            "hotkey_hot_writes_total", "Writes that invalidated local values and copies.", statistics.hotWrites)
+        metrics.counter(
+            "hotkey_tombstone_failures_total", "Copies that could not be invalidated and were set aside.",
+            statistics.tombstoneFailures)
+        metrics.counter(
+            "hotkey_breaker_rejections_total", "Commands refused because a node is down.", statistics.breakerRejections)
+        metrics.gauge("hotkey_clients", "Connected clients.", statistics.clientsConnected)
+        metrics.counter("hotkey_clients_accepted_total", "Clients accepted.", statistics.clientsAccepted)
+        metrics.counter(
+            "hotkey_clients_refused_total", "Clients refused, too many being connected.", statistics.clientsRefused)
+        metrics.gauge("hotkey_cache_bytes", "Bytes in the local cache.", statistics.cacheBytes)
+        metrics.gauge("hotkey_cache_entries", "Replies in the local cache.", statistics.cacheEntries)
+        metrics.gauge("hotkey_hot_keys", "Keys this agent acts on.", applied.plan.keys.count)
+        metrics.gauge(
+            "hotkey_local_hot_keys", "Keys hot by this agent's own traffic alone.", acting.localHotKeyCount)
+        appendNodes(statistics.nodes, to: &metrics)
+        appendRegistry(registry, applied, to: &metrics)
+        appendCoordinator(to: &metrics)
+        return metrics.text
+    }
+
+    private func appendNodes(_ nodes: [NodeStatistics], to metrics: inout MetricsText) {
+        func each(_ value: (NodeStatistics) -> UInt64) -> [(label: String, value: UInt64)] {
+            nodes.map { ($0.node.name, value($0)) }
+        }
+        metrics.labelled(
+            "hotkey_node_requests_total", "counter", "Commands sent to a node.", label: "node", each { $0.requests })
+        metrics.labelled(
+            "hotkey_node_failures_total", "counter", "Commands a node did not answer.", label: "node",
+            each { $0.failures })
+        metrics.labelled(
+            "hotkey_node_timeouts_total", "counter", "Of these, for lateness.", label: "node", each { $0.timeouts })
+        metrics.labelled(
+            "hotkey_node_in_flight", "gauge", "Commands under way.", label: "node", each { UInt64($0.inFlight) })
+        metrics.labelled(
+            "hotkey_breaker_state", "gauge", "0 closed, 1 half-open, 2 open.", label: "node",
+            each { UInt64($0.breaker.rawValue) })
+        metrics.histogram(
+            "hotkey_upstream_latency_seconds", "From sending a command to a node to its reply.", label: "node",
+            nodes.map { ($0.node.name, $0.latency) })
+    }
+
+    private func appendRegistry(
+        _ registry: RegistrySnapshot, _ applied: ActingService.Applied, to metrics: inout MetricsText
+    ) {
+        let state: Int =
+            switch registry.view {
+            case .none: 0
+            case .stale: 1
+            case .fresh: 2
+            }
+        metrics.gauge("hotkey_view_state", "0 none, 1 stale, 2 fresh.", state)
+        metrics.gauge(
+            "hotkey_view_age_seconds", "How long ago the registry was last known to say what is applied.",
+            Double(registry.ageMilliseconds() ?? 0) / 1000)
+        metrics.gauge("hotkey_hot_epoch", "Epoch of the hot set applied.", applied.registry.position?.epoch ?? 0)
+        metrics.gauge("hotkey_hot_version", "Version of the hot set applied.", applied.registry.position?.version ?? 0)
+        let counted = subscriber.metrics
+        metrics.counter("hotkey_watch_events_total", "Watches that fired.", UInt64(counted.watchEvents))
+        metrics.counter(
+            "hotkey_registry_full_reads_total", "Times everything was read again.", UInt64(counted.fullReads))
+        metrics.counter(
+            "hotkey_registry_failed_reads_total", "Reads of the registry that failed.", UInt64(counted.failedReads))
+        metrics.counter(
+            "hotkey_documents_refused_total", "Documents of the registry that were not valid.",
+            UInt64(counted.documentsRefused))
+        metrics.counter(
+            "hotkey_backward_refused_total", "Publications older than the one applied.", UInt64(counted.backwardRefused)
+        )
+        metrics.counter("hotkey_reports_total", "Report frames made.", reports.lastSequence)
+    }
+
+    private func appendCoordinator(to metrics: inout MetricsText) {
+        let coordinator = coordinator?.metrics ?? CoordinatorService.Metrics()
+        metrics.gauge("hotkey_leader", "Whether this agent coordinates.", coordinator.isLeader ? 1 : 0)
+        metrics.gauge("hotkey_agents_pulled", "Agents whose reports this one pulls.", coordinator.agentsPulled)
+        metrics.counter("hotkey_frames_merged_total", "Report frames merged.", UInt64(coordinator.framesMerged))
+        metrics.counter(
+            "hotkey_frames_missing_total", "Report frames that never came.", UInt64(coordinator.framesMissing))
+        metrics.counter("hotkey_pull_failures_total", "Pulls that failed.", UInt64(coordinator.pullFailures))
+        metrics.gauge(
+            "hotkey_publications", "Publications in this leadership.", coordinator.publications)
+        metrics.counter(
+            "hotkey_changes_refused_total", "Changes that could not be published.", UInt64(coordinator.changesRefused))
+    }
+
+    /// Why this agent is not ready; empty when it is.
+    func unreadiness(isDraining: Bool) -> [String] {
+        var reasons: [String] = []
+        let applied = acting.current
+        if isDraining { reasons.append("the agent is shutting down") }
+        if !applied.hasTopology {
+            let registry = subscriber.current
+            if registry.isInitialised == false {
+                reasons.append("the registry has no app '\(configuration.app)': run hkctl init")
+            } else if registry.view == .none {
+                reasons.append(
+                    "nothing is known of the registry: ZooKeeper \(configuration.zookeeper.connectString) has not been reached "
+                        + "and the state directory holds no view")
+            } else if registry.topology == nil {
+                reasons.append("the registry has no topology for app '\(configuration.app)': run hkctl init")
+            } else {
+                reasons.append("the topology cannot be used: \(applied.problem ?? "not applied yet")")
+            }
+        }
+        return reasons
+    }
+}

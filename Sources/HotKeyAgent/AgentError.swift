@@ -1,0 +1,26 @@
+/// What keeps an agent from starting or from acting on what the registry says.
+public struct AgentError: Error, Sendable, CustomStringConvertible {
+    public enum Code: Sendable, Hashable {
+        /// The registry's topology cannot be used by this version.
+        case unusableTopology
+        /// A rule of the registry cannot be used by this version.
+        case unusableRules
+        /// A command of the agent's own was called wrongly.
+        case badCommand
+        /// A service of the agent ended although nobody asked it to.
+        case serviceEnded
+    }
+    public var code: Code
+    public var message: String
+    public var file: String
+    public var line: Int
+
+    init(_ code: Code, _ message: String, file: String = #fileID, line: Int = #line) {
+        self.code = code
+        self.message = message
+        self.file = file
+        self.line = line
+    }
+
+    public var description: String { message }
+}

@@ -1,0 +1,25 @@
+/// The fixed bounds of the agent's own services; what an operator may change is in ``AgentConfiguration``.
+enum AgentLimits {
+    /// The longest reply to a pull: all frames that an agent keeps, each as large as a frame may be, with room to spare.
+    static let pullReplyBytesMax = 8 << 20
+    /// How long the coordinator lets an agent hold its pull; a frame comes every 100 ms, so more would only delay the notice
+    /// that the agent is gone.
+    static let pullBlockMilliseconds = 500
+    /// The pause after a failed pull doubles from the first to the second.
+    static let pullRetryMillisecondsMin = 100
+    static let pullRetryMillisecondsMax = 2_000
+    /// How often the coordinator looks whether an agent that is in the registry is being pulled.
+    static let directoryCheckMilliseconds = 1_000
+    /// A snapshot that could not be applied is tried again after this time.
+    static let applyRetryMilliseconds = 500
+    /// How often the expiry of pins is looked at, at the latest: the wall clock may be set in between.
+    static let expiryCheckMillisecondsMax = 5_000
+    /// Reports are late when the process was stopped; more than this and the clock of the slices starts anew.
+    static let reportLagMillisecondsMax = 1_000
+    /// The coordinator decides this long after each slice's end by its own clock, so that frames on their way are counted.
+    static let decisionMilliseconds = 100
+    /// Keys in one message on `__hotkeys__`; a larger change goes out in several.
+    static let changesPerMessageMax = 1_000
+    /// Waiting `HK.REPORTS` calls.
+    static let reportWaitersMax = 1_000
+}

@@ -1,0 +1,170 @@
+import HotKeyPeer
+import HotKeyRegistry
+public import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import RedisProxy
+public import ServiceLifecycle
+import ZooKeeper
+
+/// One agent: puts the parts together and runs them until it is asked to stop.
+///
+/// Started in this order: the peer listener, so that the registry names an address that answers; the registry's services; the
+/// app listener, once a topology is known (from the registry or from disk). Stopped in the opposite order: no new clients,
+/// what is in flight is answered, the agent leaves the registry, connections end.
+public struct AgentRuntime: Service {
+    /// What `hkagent --version` says.
+    public static let version = HotKeyVersion.current
+
+    private let configuration: AgentConfiguration
+    private let logger: Logger
+    private let paths: RegistryPaths
+    private let id: AgentID
+    private let zookeeper: ZooKeeperConfiguration
+
+    /// Throws when the configuration cannot work; nothing has been started then.
+    public init(configuration: AgentConfiguration, logger: Logger) throws {
+        self.configuration = configuration
+        self.logger = logger
+        paths = try RegistryPaths(root: configuration.zookeeper.root, app: configuration.app)
+        id = try AgentID(configuration.id)
+        zookeeper = try ZooKeeperConfiguration(
+            connectString: configuration.zookeeper.connectString,
+            sessionTimeoutMilliseconds: configuration.zookeeper.sessionTimeoutMilliseconds,
+            authentication: try configuration.zookeeper.credentials.map {
+                [try .digest(user: $0.user, password: $0.password.revealed)]
+            } ?? [])
+    }
+
+    public func run() async throws {
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
+        do {
+            try await run(on: group)
+            try await group.shutdownGracefully()
+        } catch {
+            try? await group.shutdownGracefully()
+            throw error
+        }
+    }
+
+    private func run(on group: MultiThreadedEventLoopGroup) async throws {
+        let hashSeed = UInt64.random(in: .min ... .max)
+        let commands = AgentCommands()
+        let keysMax = configuration.detection.keysPerSliceMax
+        let proxy = try await ProxyServer(
+            configuration: configuration.proxyConfiguration(hashSeed: hashSeed), group: group, topology: nil,
+            agentCommands: commands, logger: logger, makeRecorder: { _ in LoopCounter(keysMax: keysMax) })
+        try await proxy.start()
+        let store = ZooKeeperClient(configuration: zookeeper, logger: logger)
+        do {
+            let peer = try await proxy.listen(
+                on: .tcp(host: configuration.peer.host, port: configuration.peer.port), role: .peer)
+            store.start()
+            try await serve(group, proxy, commands, store, hashSeed: hashSeed, peer: peer)
+        } catch {
+            await proxy.shutDown()
+            await store.close()
+            throw error
+        }
+        await proxy.shutDown()
+        await store.close()
+        logger.notice("stopped")
+    }
+
+    private func serve(
+        _ group: MultiThreadedEventLoopGroup, _ proxy: ProxyServer, _ commands: AgentCommands, _ store: ZooKeeperClient,
+        hashSeed: UInt64, peer: ProxyServer.Address
+    ) async throws {
+        let subscriber = RegistrySubscriber(
+            store: store, paths: paths, stateDirectory: configuration.stateDirectory, logger: logger)
+        let coordinator =
+            configuration.coordinator == .never
+            ? nil
+            : CoordinatorService(
+                store: store, paths: paths, id: id, subscriber: subscriber, group: group, logger: logger)
+        let reports = ReportStore(epoch: UInt64.random(in: 1...UInt64(Int64.max)))
+        // The report service tells the acting service of local hot keys, which tells the report service of rules: one of the two
+        // is reached through a box.
+        let actingBox = NIOLockedValueBox<ActingService?>(nil)
+        let reporter = ReportService(
+            proxy: proxy, store: reports, bytesPerSecondMax: configuration.detection.reportBytesPerSecondMax,
+            logger: logger, onLocalHotKeys: { keys in actingBox.withLockedValue { $0 }?.setLocalHotKeys(keys) })
+        let acting = ActingService(
+            subscriber: subscriber, proxy: proxy, hashSeed: hashSeed, logger: logger,
+            onRules: { book in
+                coordinator?.setRules(book)
+                reporter.setRules(book.detection)
+            },
+            onHotKeys: { hashes in reporter.setHotKeys(hashes) })
+        actingBox.withLockedValue { $0 = acting }
+        let startedAt = Timestamp.now
+        let presence = AgentPresence(
+            store: store, paths: paths, id: id,
+            document: AgentDocument(
+                peer: configuration.advertisePeer?.description ?? peer.description, version: HotKeyVersion.current,
+                startedAt: startedAt), logger: logger)
+        let view = AgentView(
+            configuration: configuration, startedAt: startedAt, acting: acting, coordinator: coordinator,
+            reports: reports, subscriber: subscriber, proxy: proxy)
+        commands.connect(to: view)
+        let isDraining = NIOLockedValueBox(false)
+        let admin = AdminServer(
+            address: configuration.admin, view: view, isDraining: isDraining, logger: logger)
+        try await withThrowingTaskGroup(of: Ending.self) { tasks in
+            func service(_ name: String, _ body: @escaping @Sendable () async throws -> Void) {
+                tasks.addTask {
+                    try await body()
+                    return .service(name)
+                }
+            }
+            service("registry subscriber") { try await subscriber.run() }
+            service("acting") { try await acting.run { try await openAppListener(proxy) } }
+            service("reports") { try await reporter.run() }
+            service("presence") { try await presence.run() }
+            if let coordinator { service("coordinator") { try await coordinator.run() } }
+            service("admin") { try await admin.run() }
+            tasks.addTask {
+                try await gracefulShutdown()
+                return .asked
+            }
+            logger.notice(
+                "started",
+                metadata: [
+                    "id": "\(id)", "app": "\(configuration.app)", "peer": "\(peer)", "admin": "\(configuration.admin)",
+                ])
+            defer { tasks.cancelAll() }
+            guard let ending = try await tasks.next() else { return }
+            // The HTTP side ends by itself on the same signal, and may be the first to be seen.
+            if case .service(let name) = ending, !Task.isCancelled, !Task.isShuttingDownGracefully {
+                throw AgentError(.serviceEnded, "the agent's \(name) ended although nobody asked it to")
+            }
+            logger.notice("stopping: no new clients, answering what is in flight")
+            isDraining.withLockedValue { $0 = true }
+            await proxy.drain(graceMilliseconds: Int64(configuration.shutdownGraceMilliseconds))
+            tasks.cancelAll()
+            // The agent's node and its candidacy are taken out of the registry as their services end.
+            while (try? await tasks.next()) ?? nil != nil {}
+        }
+    }
+
+    private enum Ending {
+        case service(String)
+        case asked
+    }
+
+    private func openAppListener(_ proxy: ProxyServer) async throws {
+        guard let listen = configuration.appListener else { return }
+        let address = try await proxy.listen(on: ProxyServer.Address(listen), role: .app)
+        logger.notice("serving apps", metadata: ["listen": "\(address)"])
+    }
+}
+
+extension ProxyServer.Address {
+    init(_ address: ListenAddress) {
+        switch address {
+        case .tcp(let address): self = .tcp(host: address.host, port: address.port)
+        case .unix(let path): self = .unixSocket(path: path)
+        }
+    }
+}

@@ -1,0 +1,188 @@
+import HotKeyDetection
+import HotKeyMitigation
+public import Logging
+
+import NIOCore
+import RedisProxy
+import ZooKeeper
+
+/// Everything an agent is told at its start, validated. ``ConfigurationLoader`` makes one from flags, environment and file.
+///
+/// A property's initial value is the setting's default; nothing else states it. What a setting means, its bounds and its
+/// names are in ``Setting``.
+public struct AgentConfiguration: Sendable, Hashable {
+    public var app: String
+    /// Names the agent in the registry. One host, one agent: the host's name serves.
+    public var id = ThisHost.name
+    public var zookeeper = ZooKeeper()
+    /// Where apps connect. See ``appListener``.
+    public var listen = ListenAddress.tcp(HostPort(host: "127.0.0.1", port: 6380))
+    public var peer = HostPort(host: "127.0.0.1", port: 7380)
+    /// What other agents and tools dial, as it stands in `agents/<id>`; nil: the address that the peer listener is bound to.
+    public var advertisePeer: HostPort?
+    public var admin = ListenAddress.tcp(HostPort(host: "127.0.0.1", port: 8680))
+    /// An absolute path that belongs to this agent alone; nil: nothing is kept on disk.
+    public var stateDirectory: String?
+    /// Event loops.
+    public var threads = System.coreCount
+    public var coordinator = CoordinatorRole.auto
+    public var upstream = Upstream()
+    public var limits = Limits()
+    public var localCache = LocalCache()
+    public var detection = Detection()
+    public var breaker = Breaker()
+    public var log = Log()
+    /// From the signal to stop until requests in flight are given up.
+    public var shutdownGraceMilliseconds = 10_000
+
+    /// The configuration of an agent for which nothing but the required settings was set.
+    public init(app: String, zookeeperServers: [HostPort]) {
+        self.app = app
+        zookeeper.servers = zookeeperServers
+    }
+
+    /// Where apps connect; nil for an agent that only coordinates.
+    public var appListener: ListenAddress? { coordinator == .only ? nil : listen }
+
+    public struct ZooKeeper: Sendable, Hashable {
+        public var servers: [HostPort] = []
+        /// Absolute path of the znode above all apps.
+        public var root = "/hotkeys"
+        public var sessionTimeoutMilliseconds = ZooKeeperLimits.sessionTimeoutMillisecondsDefault
+        /// The file that `credentials` come from.
+        public var digestFile: String?
+        /// nil: the session does not authenticate.
+        public var credentials: DigestCredentials?
+
+        /// As the client library wants it: `HOST:PORT,HOST:PORT`.
+        public var connectString: String { servers.map(\.description).joined(separator: ",") }
+    }
+
+    /// Towards each cache node.
+    public struct Upstream: Sendable, Hashable {
+        /// Of each event loop to each node.
+        public var connectionsPerNode = AgentConfiguration.proxy.connectionsPerNode
+        public var requestTimeoutMilliseconds = Int(AgentConfiguration.proxy.requestTimeoutMilliseconds)
+        public var connectTimeoutMilliseconds = Int(AgentConfiguration.proxy.connectTimeoutMilliseconds)
+    }
+
+    public struct Limits: Sendable, Hashable {
+        public var requestBytesMax = AgentConfiguration.proxy.requestBytesMax
+        public var pipelineDepthMax = AgentConfiguration.proxy.pipelineDepthMax
+        public var clientsMax = AgentConfiguration.proxy.clientsMax
+        public var outputBytesMax = AgentConfiguration.proxy.outputBytesMax
+    }
+
+    public struct LocalCache: Sendable, Hashable {
+        /// Of the whole process; 0: no local cache.
+        public var capacityBytes = AgentConfiguration.proxy.cacheBytes
+        public var valueBytesMax = AgentConfiguration.proxy.cacheValueBytesMax
+    }
+
+    public struct Detection: Sendable, Hashable {
+        public var keysPerSliceMax = DetectionLimits.counterKeysMax
+        public var reportBytesPerSecondMax = DetectionLimits.reportBytesPerSecond
+    }
+
+    /// When a node's breaker opens, and what it takes to close again.
+    public struct Breaker: Sendable, Hashable {
+        public var windowMilliseconds = milliseconds(AgentConfiguration.proxy.breaker.windowNanoseconds)
+        public var callsMin = AgentConfiguration.proxy.breaker.minimumCalls
+        public var failurePercent = percent(AgentConfiguration.proxy.breaker.failureRatio)
+        public var consecutiveFailures = AgentConfiguration.proxy.breaker.consecutiveFailures
+        public var slowCallMilliseconds = milliseconds(AgentConfiguration.proxy.breaker.slowCallNanoseconds)
+        public var slowCallPercent = percent(AgentConfiguration.proxy.breaker.slowRatio)
+        public var openMilliseconds = milliseconds(AgentConfiguration.proxy.breaker.openNanoseconds)
+        public var openMillisecondsMax = milliseconds(AgentConfiguration.proxy.breaker.openNanosecondsMax)
+        public var probesMax = AgentConfiguration.proxy.breaker.halfOpenProbes
+        public var probeMilliseconds = milliseconds(AgentConfiguration.proxy.breaker.halfOpenDeadlineNanoseconds)
+
+        private static func milliseconds(_ nanoseconds: UInt64) -> Int { Int(nanoseconds / 1_000_000) }
+        private static func percent(_ ratio: Double) -> Int { Int((ratio * 100).rounded()) }
+    }
+
+    public struct Log: Sendable, Hashable {
+        public var level = Logger.Level.info
+        public var format = LogFormat.text
+    }
+}
+
+extension AgentConfiguration {
+    /// Whose values are the defaults of the data path; the seed is of no account here.
+    private static let proxy = ProxyConfiguration(hashSeed: 0)
+
+    /// As the data path wants it. `hashSeed` is new for every process.
+    func proxyConfiguration(hashSeed: UInt64) -> ProxyConfiguration {
+        var proxy = ProxyConfiguration(hashSeed: hashSeed)
+        proxy.connectionsPerNode = upstream.connectionsPerNode
+        proxy.requestTimeoutMilliseconds = Int64(upstream.requestTimeoutMilliseconds)
+        proxy.connectTimeoutMilliseconds = Int64(upstream.connectTimeoutMilliseconds)
+        proxy.requestBytesMax = limits.requestBytesMax
+        proxy.pipelineDepthMax = limits.pipelineDepthMax
+        proxy.outputBytesMax = limits.outputBytesMax
+        proxy.clientsMax = limits.clientsMax
+        proxy.cacheBytes = localCache.capacityBytes
+        proxy.cacheValueBytesMax = localCache.valueBytesMax
+        proxy.breaker = breaker.circuitBreaker
+        return proxy
+    }
+}
+
+extension AgentConfiguration.Breaker {
+    var circuitBreaker: CircuitBreaker.Configuration {
+        func nanoseconds(_ milliseconds: Int) -> UInt64 { UInt64(milliseconds) * 1_000_000 }
+        var breaker = CircuitBreaker.Configuration()
+        breaker.windowNanoseconds = nanoseconds(windowMilliseconds)
+        breaker.minimumCalls = callsMin
+        breaker.failureRatio = Double(failurePercent) / 100
+        breaker.consecutiveFailures = consecutiveFailures
+        breaker.slowCallNanoseconds = nanoseconds(slowCallMilliseconds)
+        breaker.slowRatio = Double(slowCallPercent) / 100
+        breaker.openNanoseconds = nanoseconds(openMilliseconds)
+        breaker.openNanosecondsMax = nanoseconds(openMillisecondsMax)
+        breaker.halfOpenProbes = probesMax
+        breaker.halfOpenDeadlineNanoseconds = nanoseconds(probeMilliseconds)
+        return breaker
+    }
+}
+
+/// What an agent does when it could lead.
+public enum CoordinatorRole: String, Sendable, Hashable, CaseIterable {
+    /// It stands for election.
+    case auto
+    /// It never stands for election.
+    case never
+    /// It stands for election and serves no apps.
+    case only
+}
+
+public enum LogFormat: String, Sendable, Hashable, CaseIterable {
+    /// One line for people.
+    case text
+    /// One JSON object a line.
+    case json
+}
+
+/// A user and a password for ZooKeeper's `digest` scheme.
+public struct DigestCredentials: Sendable, Hashable {
+    public var user: String
+    public var password: Secret
+
+    public init(user: String, password: Secret) {
+        self.user = user
+        self.password = password
+    }
+}
+
+/// A value that no log line, error or dump shows.
+public struct Secret: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    /// The value itself: for the one place that has to send it.
+    public let revealed: String
+
+    public init(_ value: String) { revealed = value }
+
+    static let placeholder = "(set)"
+    public var description: String { Self.placeholder }
+    public var debugDescription: String { Self.placeholder }
+    public var customMirror: Mirror { Mirror(self, children: []) }
+}

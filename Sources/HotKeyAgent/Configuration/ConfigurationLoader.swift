@@ -1,0 +1,184 @@
+import StrictCoding
+
+/// Makes an agent's configuration from its sources.
+///
+/// Precedence: a flag, then an environment variable, then the configuration file, then the default. Each source is
+/// checked whole, also where another one overrides it. A variable that is set to nothing counts as not set.
+public struct ConfigurationLoader: Sendable {
+    /// Values by flag, without the dashes: ``Setting/flag``.
+    public var flags: [String: String]
+    public var environment: [String: String]
+    /// nil: the file that ``fileVariable`` names, or none.
+    public var file: String?
+
+    /// Names the configuration file where the command line does not.
+    public static let fileVariable = Setting.variablePrefix + "CONFIG"
+
+    /// - Parameters:
+    ///   - flags: by ``Setting/flag``; a name that no setting has is a programming error.
+    ///   - environment: of the process; variables that do not begin with ``Setting/variablePrefix`` are not looked at.
+    public init(flags: [String: String] = [:], environment: [String: String] = [:], file: String? = nil) {
+        self.flags = flags
+        self.environment = environment
+        self.file = file
+    }
+
+    /// Everything that is wrong is in the one error, except that a file is read up to its first mistake.
+    public func load() throws(ConfigurationError) -> EffectiveConfiguration {
+        var layers = Layers()
+        readFile(into: &layers)
+        // A file that was refused may hold what seems to be missing.
+        let isFileRead = layers.problems.isEmpty
+        readEnvironment(into: &layers)
+        readFlags(into: &layers)
+        for setting in Setting.all where isFileRead && setting.isRequired && layers.origins[setting.name] == nil {
+            layers.usageProblems.append(
+                "\(setting.name): expected a value (\(setting.placeholder)), found none; set it with --\(setting.flag), "
+                    + "\(setting.variable) or \(setting.name) in the configuration file")
+        }
+        try layers.throwProblems()
+        checkTogether(&layers)
+        readSecret(into: &layers)
+        try layers.throwProblems()
+        return EffectiveConfiguration(
+            configuration: layers.configuration,
+            settings: Setting.all.map { .init(setting: $0, origin: layers.origin(of: $0)) },
+            warnings: layers.warnings)
+    }
+
+    private func readFile(into layers: inout Layers) {
+        let named = environment[Self.fileVariable].flatMap { $0.isEmpty ? nil : $0 }
+        guard let path = file ?? named else { return }
+        do {
+            let contents = try BoundedFile.read(path, bytesMax: ConfigurationLimits.fileBytesMax)
+            for entry in try ConfigurationFile(contents.bytes, path: path).entries {
+                layers.apply(entry.setting, entry.value, from: .file(path: path, line: entry.line))
+            }
+        } catch let error as DocumentError {
+            layers.problems.append(error.description)
+        } catch {
+            layers.problems.append("\(error)")
+        }
+    }
+
+    private func readEnvironment(into layers: inout Layers) {
+        for setting in Setting.all {
+            guard let text = environment[setting.variable], !text.isEmpty else { continue }
+            layers.apply(setting, .word(text), from: .environment(variable: setting.variable))
+        }
+        let known = Set(Setting.all.map(\.variable) + [Self.fileVariable])
+        for variable in environment.keys.sorted()
+        where variable.hasPrefix(Setting.variablePrefix) && !known.contains(variable) {
+            layers.warnings.append("the environment variable \(variable) has no effect: no setting is called so")
+        }
+    }
+
+    private func readFlags(into layers: inout Layers) {
+        for setting in Setting.all {
+            guard let text = flags[setting.flag] else { continue }
+            layers.apply(setting, .word(text), from: .flag(setting.flag))
+        }
+    }
+
+    /// What single values cannot show.
+    private func checkTogether(_ layers: inout Layers) {
+        let configuration = layers.configuration
+        let listeners: [(name: String, address: ListenAddress)] =
+            (configuration.appListener.map { [("listen", $0)] } ?? [])
+            + [("peer", .tcp(configuration.peer)), ("admin", configuration.admin)]
+        for (index, listener) in listeners.enumerated() {
+            if let other = listeners[..<index].first(where: { $0.address.collides(with: listener.address) }) {
+                layers.refuse(listener.name, expected: "an address that \(other.name) does not have")
+            }
+            if !listener.address.isLoopback {
+                layers.warnings.append(
+                    "\(listener.name) accepts connections from other hosts (\(listener.address)) and asks nobody who "
+                        + "they are: restrict it to the hosts that need it")
+            }
+        }
+        if configuration.peer.isWildcard, configuration.advertisePeer == nil {
+            layers.refuse(
+                "peer", expected: "advertisePeer to be set beside it, or an address that other hosts can connect to")
+        }
+        if let advertised = configuration.advertisePeer, advertised.isWildcard {
+            layers.refuse("advertisePeer", expected: "an address that other hosts can connect to")
+        }
+        if configuration.localCache.capacityBytes > 0,
+            configuration.localCache.valueBytesMax > configuration.localCache.capacityBytes
+        {
+            layers.refuse(
+                "localCache.valueBytesMax",
+                expected: "at most localCache.capacityBytes (\(configuration.localCache.capacityBytes))")
+        }
+        if configuration.breaker.openMillisecondsMax < configuration.breaker.openMilliseconds {
+            layers.refuse(
+                "breaker.openMillisecondsMax",
+                expected: "at least breaker.openMilliseconds (\(configuration.breaker.openMilliseconds))")
+        }
+        if configuration.coordinator == .only, layers.origins["listen"] != nil {
+            layers.warnings.append("listen has no effect: with coordinator only, no apps are served")
+        }
+        if configuration.stateDirectory == nil {
+            layers.warnings.append(
+                "no stateDir: if this agent starts while ZooKeeper is down, it serves nothing until ZooKeeper is back")
+        }
+    }
+
+    private func readSecret(into layers: inout Layers) {
+        guard let path = layers.configuration.zookeeper.digestFile else { return }
+        do {
+            let contents = try BoundedFile.read(path, bytesMax: ConfigurationLimits.secretBytesMax)
+            if contents.isOpenToOthers {
+                layers.warnings.append(
+                    "\(path) holds a secret and every user of this host may read or change it: chmod o= \(path)")
+            }
+            let lines = contents.bytes.split { $0 == 0x0a || $0 == 0x0d }
+            let line = lines.first.flatMap { String(validating: $0, as: UTF8.self) } ?? ""
+            guard lines.count == 1, let colon = line.firstIndex(of: ":"), colon > line.startIndex,
+                line.index(after: colon) < line.endIndex
+            else {
+                // The contents are never repeated.
+                layers.problems.append("\(path): expected one line, USER:PASSWORD, found something else")
+                return
+            }
+            layers.configuration.zookeeper.credentials = DigestCredentials(
+                user: String(line[..<colon]), password: Secret(String(line[line.index(after: colon)...])))
+        } catch {
+            layers.problems.append("\(error)")
+        }
+    }
+}
+
+/// The sources applied so far, a later one over an earlier one.
+private struct Layers {
+    var configuration = AgentConfiguration()
+    /// By setting; what is not there has its default.
+    var origins: [String: SettingOrigin] = [:]
+    var problems: [String] = []
+    var usageProblems: [String] = []
+    var warnings: [String] = []
+
+    func origin(of setting: Setting) -> SettingOrigin { origins[setting.name] ?? .defaultValue }
+
+    mutating func apply(_ setting: Setting, _ value: SettingValue, from origin: SettingOrigin) {
+        // A setting that was set wrongly is set all the same: it is not missing as well.
+        origins[setting.name] = origin
+        if setting.set(value, &configuration) { return }
+        let problem = ConfigurationError.problem(setting, from: origin, expected: setting.expected, found: value)
+        if case .flag = origin { usageProblems.append(problem) } else { problems.append(problem) }
+    }
+
+    /// Refuses a value that is right by itself.
+    mutating func refuse(_ name: String, expected: String) {
+        for setting in Setting.all where setting.name == name {
+            problems.append(
+                ConfigurationError.problem(
+                    setting, from: origin(of: setting), expected: expected, found: setting.value(configuration)))
+        }
+    }
+
+    func throwProblems() throws(ConfigurationError) {
+        if !usageProblems.isEmpty { throw ConfigurationError(.usage, usageProblems + problems) }
+        if !problems.isEmpty { throw ConfigurationError(.invalid, problems) }
+    }
+}

@@ -1,0 +1,142 @@
+import HotKeyDetection
+import RESP
+import ZooKeeper
+
+extension Setting {
+    private typealias Agent = AgentConfiguration
+
+    /// Every setting, in the order in which help and documentation show them.
+    public static let all: [Setting] = identity + listeners + zookeeper + dataPath + detection + operation
+
+    private static let identity = [
+        Setting(
+            "app", \Agent.app, .app, isRequired: true,
+            "The app whose hot keys this agent finds and serves: a znode under the root."),
+        Setting(
+            "id", \Agent.id, .agentID, default: "the host's name",
+            "What the agent is called in the registry; no two agents of an app may share it."),
+        Setting(
+            "coordinator", \Agent.coordinator, .choice,
+            """
+            auto: stand for election as coordinator; never: do not; only: stand for election and serve no apps \
+            (the app listener is not opened).
+            """),
+        Setting(
+            "threads", \Agent.threads, .integer(1...1024), default: "the number of cores",
+            "Event loops; each has its own connections to the cache nodes."),
+        Setting(
+            "stateDir", \Agent.stateDirectory, SettingType.absolutePath("DIR").optional,
+            """
+            A directory of this agent's own in which it keeps its last view. Without one, an agent that starts while \
+            ZooKeeper is down serves nothing until it is back.
+            """),
+    ]
+
+    private static let listeners = [
+        Setting("listen", \Agent.listen, .listenAddress, "Where apps connect, with any Redis client."),
+        Setting("peer", \Agent.peer, .listener, "Where other agents and tools connect: HK. commands only."),
+        Setting(
+            "advertisePeer", \Agent.advertisePeer, SettingType.remote.optional,
+            default: "what the peer listener is bound to",
+            "The peer address that others are told through the registry; required when peer is bound to all addresses."),
+        Setting("admin", \Agent.admin, .listenAddress, "HTTP: /healthz, /readyz, /metrics."),
+    ]
+
+    private static let zookeeper = [
+        Setting(
+            "servers", \Agent.ZooKeeper.servers, .servers, flag: "zookeeper", isRequired: true,
+            "The ensemble's servers. In the file a list, or one text with commas."),
+        Setting("root", \Agent.ZooKeeper.root, .znodePath, flag: "root", "The znode above all apps."),
+        Setting(
+            "sessionTimeoutMilliseconds", \Agent.ZooKeeper.sessionTimeoutMilliseconds,
+            .integer(ZooKeeperLimits.sessionTimeoutMillisecondsRange),
+            "After this long without contact the ensemble drops the agent's session; it may bound what it is asked for."
+        ),
+        Setting(
+            "digestFile", \Agent.ZooKeeper.digestFile, SettingType.absolutePath("FILE").optional, namesSecret: true,
+            """
+            A file with one line, USER:PASSWORD, to authenticate with (scheme digest). Without one the session does \
+            not authenticate.
+            """),
+    ]
+
+    private static let dataPath = [
+        Setting(
+            "connectionsPerNode", \Agent.Upstream.connectionsPerNode, .integer(1...64),
+            "Connections of each event loop to each cache node."),
+        Setting(
+            "requestTimeoutMilliseconds", \Agent.Upstream.requestTimeoutMilliseconds, .integer(1...600_000),
+            "A cache node that has not answered a request by then has failed it."),
+        Setting(
+            "connectTimeoutMilliseconds", \Agent.Upstream.connectTimeoutMilliseconds, .integer(1...600_000),
+            "A cache node that has not accepted a connection by then has refused it."),
+        Setting(
+            "requestBytesMax", \Agent.Limits.requestBytesMax, .integer(1024...RESPLimits.bulkBytesMax),
+            "Bytes of one request; a longer one is a protocol error and ends its connection."),
+        Setting(
+            "pipelineDepthMax", \Agent.Limits.pipelineDepthMax, .integer(1...65_536),
+            "Requests of one client in flight; beyond it the agent reads no further from that client."),
+        Setting(
+            "clientsMax", \Agent.Limits.clientsMax, .integer(1...1_000_000),
+            "Clients connected at once; one more is told so and disconnected."),
+        Setting(
+            "outputBytesMax", \Agent.Limits.outputBytesMax, .integer(1024...(16 << 30)),
+            "Bytes of replies that wait for one client to read them; beyond it the agent reads no further from that client."
+        ),
+        Setting(
+            "capacityBytes", \Agent.LocalCache.capacityBytes, .integer(0...(1 << 40)),
+            "Memory for hot values in the whole process, shared out over the event loops; 0: no local cache."),
+        Setting(
+            "valueBytesMax", \Agent.LocalCache.valueBytesMax, .integer(1...RESPLimits.bulkBytesMax),
+            "A longer value is not cached."),
+        Setting(
+            "windowMilliseconds", \Agent.Breaker.windowMilliseconds, .integer(100...60_000),
+            "A node's breaker judges the requests of this long."),
+        Setting(
+            "callsMin", \Agent.Breaker.callsMin, .integer(1...1_000_000),
+            "With fewer requests in the window, shares of them do not open a breaker."),
+        Setting(
+            "failurePercent", \Agent.Breaker.failurePercent, .integer(1...100),
+            "A breaker opens when this share of the window's requests failed or timed out."),
+        Setting(
+            "consecutiveFailures", \Agent.Breaker.consecutiveFailures, .integer(1...1000),
+            "A breaker opens when this many requests in a row failed or timed out, however few there were."),
+        Setting(
+            "slowCallMilliseconds", \Agent.Breaker.slowCallMilliseconds, .integer(1...600_000),
+            "A request that takes this long is a slow one."),
+        Setting(
+            "slowCallPercent", \Agent.Breaker.slowCallPercent, .integer(1...100),
+            "A breaker opens when this share of the window's requests was slow."),
+        Setting(
+            "openMilliseconds", \Agent.Breaker.openMilliseconds, .integer(10...600_000),
+            "How long a breaker first stays open before it lets probes through."),
+        Setting(
+            "openMillisecondsMax", \Agent.Breaker.openMillisecondsMax, .integer(10...600_000),
+            "What that time grows to when a breaker opens again and again."),
+        Setting(
+            "probesMax", \Agent.Breaker.probesMax, .integer(1...1000),
+            "Probes at once through a half-open breaker; it closes when that many have succeeded."),
+        Setting(
+            "probeMilliseconds", \Agent.Breaker.probeMilliseconds, .integer(1...600_000),
+            "A probe that has not been answered by then has failed."),
+    ]
+
+    private static let detection = [
+        Setting(
+            "keysPerSliceMax", \Agent.Detection.keysPerSliceMax, .integer(64...(1 << 20)),
+            "Distinct keys that each event loop counts exactly in one slice."),
+        Setting(
+            "reportBytesPerSecondMax", \Agent.Detection.reportBytesPerSecondMax,
+            .integer(4096...(DetectionLimits.reportFrameBytesMax * 1000 / DetectionLimits.sliceMilliseconds)),
+            "What the agent's reports to the coordinator may cost."),
+    ]
+
+    private static let operation = [
+        Setting("level", \Agent.Log.level, .choice, "Log lines below this level are left out."),
+        Setting(
+            "format", \Agent.Log.format, .choice, "Log lines on standard error: for people, or one JSON object each."),
+        Setting(
+            "shutdownGraceMilliseconds", \Agent.shutdownGraceMilliseconds, .integer(0...600_000),
+            "From SIGTERM until requests that are still in flight are given up."),
+    ]
+}

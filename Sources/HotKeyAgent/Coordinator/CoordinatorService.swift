@@ -1,0 +1,277 @@
+import HotKeyDetection
+import HotKeyPeer
+import HotKeyRegistry
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+import ZooKeeper
+
+/// Stands for election, and while it leads: pulls every agent's reports, merges them, decides, publishes.
+final class CoordinatorService: Sendable {
+    struct Metrics: Sendable {
+        var isLeader = false
+        var leaderships = 0
+        var agentsPulled = 0
+        var framesMerged = 0
+        var framesMissing = 0
+        var pullFailures = 0
+        var publications = 0
+        var changesRefused = 0
+    }
+
+    private let store: any CoordinationStore
+    private let paths: RegistryPaths
+    private let id: AgentID
+    private let subscriber: RegistrySubscriber
+    private let group: any EventLoopGroup
+    private let logger: Logger
+    private let rules: NIOLockedValueBox<RuleBook>
+    private let counters = NIOLockedValueBox(Metrics())
+
+    init(
+        store: any CoordinationStore, paths: RegistryPaths, id: AgentID, subscriber: RegistrySubscriber,
+        group: any EventLoopGroup, logger: Logger
+    ) {
+        self.store = store
+        self.paths = paths
+        self.id = id
+        self.subscriber = subscriber
+        self.group = group
+        self.logger = logger
+        rules = NIOLockedValueBox(.standard)
+    }
+
+    var metrics: Metrics { counters.withLockedValue { $0 } }
+
+    func setRules(_ book: RuleBook) { rules.withLockedValue { $0 = book } }
+
+    /// Until cancelled.
+    func run() async throws {
+        let election = LeaderElection(store: store, paths: paths, id: id, logger: logger)
+        try await election.run { leadership in try await self.lead(leadership) }
+    }
+
+    private func lead(_ leadership: Leadership) async throws {
+        logger.notice("coordinating", metadata: ["fence": "\(leadership.createdTransaction)"])
+        counters.withLockedValue {
+            $0.isLeader = true
+            $0.leaderships += 1
+        }
+        defer {
+            counters.withLockedValue {
+                $0.isLeader = false
+                $0.agentsPulled = 0
+            }
+            logger.notice("coordinating no more")
+        }
+        let publisher = try await HotSetPublisher.open(
+            store: store, paths: paths, leadership: leadership, coordinator: id, logger: logger)
+        let merger = ReportMerger(
+            rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
+        let directory = AgentDirectory(store: store, paths: paths, logger: logger)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await publisher.run() }
+            group.addTask { try await directory.run() }
+            group.addTask { try await self.pullEveryone(in: directory, into: merger) }
+            group.addTask { try await self.decide(merger, publisher) }
+            defer { group.cancelAll() }
+            // Whatever ends first ends the leadership.
+            try await group.next()
+        }
+    }
+
+    // MARK: Pulling
+
+    /// One task for each agent that is in the registry, for as long as it is there with the same document.
+    private func pullEveryone(in directory: AgentDirectory, into merger: ReportMerger) async throws {
+        struct Pull {
+            var document: AgentDocument
+            /// Tells a pull from an earlier one of the same agent: one that left and is back before its last call has ended
+            /// would otherwise be pulled twice from then on.
+            var number: Int
+        }
+        let running = NIOLockedValueBox<[AgentID: Pull]>([:])
+        var pulls = 0
+        // Discarding, because nobody awaits the pulls that end while the leadership lasts.
+        try await withThrowingDiscardingTaskGroup { group in
+            while true {
+                let agents = directory.current
+                for (id, document) in agents where running.withLockedValue({ $0[id]?.document != document }) {
+                    pulls += 1
+                    let number = pulls
+                    running.withLockedValue { $0[id] = Pull(document: document, number: number) }
+                    group.addTask {
+                        try await self.pull(
+                            id, document, while: { running.withLockedValue { $0[id]?.number == number } }, merger)
+                    }
+                }
+                let gone = running.withLockedValue { running in
+                    let gone = running.keys.filter { agents[$0] == nil }
+                    for id in gone { running[id] = nil }
+                    return gone
+                }
+                for id in gone { await merger.forget(id) }
+                counters.withLockedValue { $0.agentsPulled = agents.count }
+                await nextChange(of: directory)
+                try Task.checkCancellation()
+            }
+        }
+    }
+
+    /// Returns at the directory's next change, or after a while: a change that came between two looks is seen then.
+    private func nextChange(of directory: AgentDirectory) async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                // The first element is the current state.
+                for await _ in directory.updates.dropFirst() { return }
+            }
+            group.addTask { try? await Task.sleep(for: .milliseconds(AgentLimits.directoryCheckMilliseconds)) }
+            await group.next()
+            group.cancelAll()
+        }
+    }
+
+    private func pull(
+        _ id: AgentID, _ document: AgentDocument, while isWanted: @escaping @Sendable () -> Bool, _ merger: ReportMerger
+    ) async throws {
+        guard let address = HostPort(document.peer) else {
+            logger.error(
+                "an agent's peer address is not HOST:PORT", metadata: ["agent": "\(id)", "peer": "\(document.peer)"])
+            return
+        }
+        var pause = AgentLimits.pullRetryMillisecondsMin
+        while isWanted(), !Task.isCancelled {
+            do {
+                let client = try await PeerClient.connect(
+                    host: address.host, port: address.port, group: group,
+                    configuration: PeerConfiguration(replyBytesMax: AgentLimits.pullReplyBytesMax))
+                do {
+                    while isWanted(), !Task.isCancelled {
+                        let after = await merger.position(of: id)
+                        var reply = try await client.reports(
+                            after: after.sequence, blockMilliseconds: AgentLimits.pullBlockMilliseconds)
+                        // A restarted agent counts from one again: what it has so far lies below the old number.
+                        if after.epoch != nil, after.epoch != reply.epoch {
+                            reply = try await client.reports(after: 0, blockMilliseconds: 0)
+                        }
+                        let ingested = try await merger.ingest(id, reply)
+                        counters.withLockedValue {
+                            $0.framesMerged += ingested.counted
+                            $0.framesMissing += ingested.missing
+                        }
+                        pause = AgentLimits.pullRetryMillisecondsMin
+                    }
+                } catch {
+                    await client.close()
+                    throw error
+                }
+                await client.close()
+            } catch is CancellationError {
+                return
+            } catch {
+                counters.withLockedValue { $0.pullFailures += 1 }
+                logger.debug(
+                    "an agent's reports could not be pulled", metadata: ["agent": "\(id)", "error": "\(error)"])
+                try await Task.sleep(for: .milliseconds(pause))
+                pause = min(pause * 2, AgentLimits.pullRetryMillisecondsMax)
+            }
+        }
+    }
+
+    // MARK: Deciding
+
+    private func decide(_ merger: ReportMerger, _ publisher: HotSetPublisher) async throws {
+        while true {
+            try await Task.sleep(for: .milliseconds(AgentLimits.decisionMilliseconds))
+            // What is submitted now is published later, so this is told of each turn.
+            let publications = await publisher.metrics.publications
+            counters.withLockedValue { $0.publications = publications }
+            let control = subscriber.current.control
+            // Off, nothing is counted, so nothing can be said; external, someone else says it.
+            guard subscriber.current.mode != .off, control?.detection != .external else { continue }
+            let updates = await merger.decide(rules: rules.withLockedValue { $0 })
+            guard !updates.isEmpty else { continue }
+            let refused = await publisher.submit(updates)
+            for refusal in refused {
+                logger.warning("a change of the hot set is not published", metadata: ["reason": "\(refusal)"])
+            }
+            counters.withLockedValue { $0.changesRefused += refused.count }
+        }
+    }
+}
+
+/// All agents' reports merged, and the state of each key: the pure parts of ``HotKeyDetection`` behind one owner.
+actor ReportMerger {
+    private let window: MergedWindow
+    private var tracker: HeatTracker
+    private var rules: RuleBook
+    private var positions: [AgentID: (epoch: UInt64, sequence: UInt64)] = [:]
+    /// Two readings of the same instant, to turn one clock's times into the other's.
+    private let monotonicOrigin: UInt64
+    private let wallOrigin: Timestamp
+
+    /// - Parameter published: what the previous coordinator left; it stays hot until the reports say otherwise.
+    init(rules: RuleBook, published: HotRecords, clock: Timestamp) {
+        self.rules = rules
+        window = MergedWindow(hashSeed: UInt64.random(in: .min ... .max))
+        tracker = HeatTracker(rules: rules.detection)
+        monotonicOrigin = NIODeadline.now().uptimeNanoseconds
+        wallOrigin = clock
+        let origin = monotonicOrigin
+        // Of no key yet: it tells the window from which counts on keys are worth a look, and the first pull of each agent, which
+        // brings its last second, may come before the first decision.
+        _ = tracker.evaluate(window, nowNanoseconds: origin)
+        tracker.adopt(
+            published.filter { $0.state.isActedUpon }.map { record in
+                let age = max(0, clock.millisecondsSince1970 - record.since.millisecondsSince1970)
+                let ageNanoseconds = UInt64(age).multipliedReportingOverflow(by: 1_000_000).partialValue
+                return PublishedHeat(
+                    key: record.key.bytes, kind: HeatKind(record.kind), isCooling: record.state == .cooling,
+                    sinceNanoseconds: origin > ageNanoseconds ? origin - ageNanoseconds : 0)
+            }, nowNanoseconds: origin)
+    }
+
+    /// What to ask an agent for next.
+    func position(of id: AgentID) -> (epoch: UInt64?, sequence: UInt64) {
+        positions[id].map { ($0.epoch, $0.sequence) } ?? (nil, 0)
+    }
+
+    func ingest(_ id: AgentID, _ reply: ReportsReply) throws -> MergedWindow.Ingested {
+        let now = NIODeadline.now().uptimeNanoseconds
+        let ingested = try window.ingest(
+            agent: id.description, epoch: reply.epoch, frames: reply.frames, nowNanoseconds: now)
+        positions[id] = (reply.epoch, reply.lastSequence)
+        return ingested
+    }
+
+    func forget(_ id: AgentID) {
+        positions[id] = nil
+        window.remove(agent: id.description)
+    }
+
+    func decide(rules newRules: RuleBook) -> [HotUpdate] {
+        if newRules.document != rules.document {
+            rules = newRules
+            tracker.update(rules: newRules.detection)
+        }
+        let changes = tracker.evaluate(window, nowNanoseconds: NIODeadline.now().uptimeNanoseconds)
+        return changes.map(update(for:))
+    }
+
+    private func update(for change: HeatChange) -> HotUpdate {
+        let key = KeyName(change.key)
+        guard change.state == .hot || change.state == .cooling else { return .remove(key) }
+        let offset = Int64(clamping: change.sinceNanoseconds / 1_000_000) - Int64(clamping: monotonicOrigin / 1_000_000)
+        return .set(
+            HotRecord(
+                key: key, state: change.state == .cooling ? .cooling : .hot, kind: HotKind(change.kind),
+                readsPerSecond: change.sample.readsPerSecond.rounded(),
+                writesPerSecond: change.sample.writesPerSecond.rounded(),
+                bytesPerSecond: change.sample.bytesPerSecond.rounded(),
+                errorPerSecond: change.sample.errorPerSecond.rounded(.up), sources: [Self.sourceName],
+                since: wallOrigin.advanced(byMilliseconds: offset)))
+    }
+
+    /// What a record's `sources` calls the agents' own reports.
+    private static let sourceName = "agents"
+}

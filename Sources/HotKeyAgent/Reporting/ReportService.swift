@@ -1,0 +1,117 @@
+import HotKeyDetection
+import HotKeyRegistry
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+import RedisProxy
+
+/// Collects what the event loops have counted: every half slice for the agent's own judgement, every slice for a report.
+actor ReportService {
+    private let proxy: ProxyServer
+    private let store: ReportStore
+    private let detector: LocalDetector
+    private let budget: ReportBudget
+    private let logger: Logger
+    private let onLocalHotKeys: @Sendable ([LocalHotKey]) -> Void
+    /// Half slices that belong to the report under way.
+    private var halves: [SliceSummary] = []
+    private var reportedAt = NIODeadline.now()
+    private struct News {
+        var rules: RuleSet?
+        var hotKeys: Set<UInt64>?
+    }
+    /// In force from the next half slice on. In a box, because a call of the actor would need a task, and two tasks may come in
+    /// the other order than they were made in: the older rules would stay.
+    private let news = NIOLockedValueBox(News())
+
+    init(
+        proxy: ProxyServer, store: ReportStore, bytesPerSecondMax: Int, logger: Logger,
+        onLocalHotKeys: @escaping @Sendable ([LocalHotKey]) -> Void
+    ) {
+        self.proxy = proxy
+        self.store = store
+        self.logger = logger
+        self.onLocalHotKeys = onLocalHotKeys
+        detector = LocalDetector(rules: .empty)
+        budget = ReportBudget(bytesPerSecond: bytesPerSecondMax)
+    }
+
+    nonisolated func setRules(_ rules: RuleSet) { news.withLockedValue { $0.rules = rules } }
+    nonisolated func setHotKeys(_ hashes: Set<UInt64>) { news.withLockedValue { $0.hotKeys = hashes } }
+
+    private func takeNews() {
+        let news = news.withLockedValue { news in
+            defer { news = News() }
+            return news
+        }
+        if let rules = news.rules { detector.update(rules: rules) }
+        if let hashes = news.hotKeys { budget.watch(hashes: hashes) }
+    }
+
+    /// Until cancelled.
+    func run() async throws {
+        let half = Duration.milliseconds(DetectionLimits.localSliceMilliseconds)
+        let halvesPerReport = DetectionLimits.sliceMilliseconds / DetectionLimits.localSliceMilliseconds
+        var next = ContinuousClock.now
+        while true {
+            next += half
+            // After a pause of the whole process the missed slices are one long one, not a burst of short ones.
+            if ContinuousClock.now - next > .milliseconds(AgentLimits.reportLagMillisecondsMax) { next = .now }
+            try await Task.sleep(until: next, clock: .continuous)
+            let summary = try await collect()
+            takeNews()
+            judge(summary)
+            halves.append(summary)
+            if halves.count == halvesPerReport { report() }
+        }
+    }
+
+    private func collect() async throws -> SliceSummary {
+        let parts = try await proxy.withRecorders { _, recorder in (recorder as? LoopCounter)?.drain() }
+        return SliceSummary.merged(parts.compactMap { $0 })
+    }
+
+    private func judge(_ summary: SliceSummary) {
+        let changes = detector.observe(summary, nowNanoseconds: NIODeadline.now().uptimeNanoseconds)
+        guard !changes.isEmpty else { return }
+        onLocalHotKeys(
+            detector.hotKeys.map {
+                LocalHotKey(key: KeyName($0.key), kind: HotKind($0.kind), isCooling: $0.state == .cooling)
+            })
+    }
+
+    private func report() {
+        let now = NIODeadline.now()
+        let milliseconds = (now - reportedAt).nanoseconds / 1_000_000
+        reportedAt = now
+        let duration = UInt32(clamping: min(max(1, milliseconds), Int64(DetectionLimits.reportDurationMillisecondsMax)))
+        let report = budget.report(of: SliceSummary.merged(halves), durationMilliseconds: duration)
+        halves.removeAll(keepingCapacity: true)
+        do {
+            store.append(try report.encoded(), sequence: report.sequence)
+        } catch {
+            // Its number is missing in the stream, so whoever pulls knows that a slice is.
+            logger.error("a report could not be encoded", metadata: ["error": "\(error)"])
+        }
+    }
+}
+
+extension HotKind {
+    init(_ kind: HeatKind) {
+        switch kind {
+        case .read: self = .read
+        case .write: self = .write
+        case .big: self = .big
+        }
+    }
+}
+
+extension HeatKind {
+    init(_ kind: HotKind) {
+        switch kind {
+        case .read: self = .read
+        case .write: self = .write
+        case .big: self = .big
+        }
+    }
+}

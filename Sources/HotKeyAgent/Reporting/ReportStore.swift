@@ -1,0 +1,72 @@
+import HotKeyDetection
+import HotKeyPeer
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// The agent's last reports, and who waits for the next one.
+final class ReportStore: Sendable {
+    private struct Waiter {
+        var id: UInt64
+        var after: UInt64
+        var promise: EventLoopPromise<ReportsReply>
+    }
+    private struct State {
+        var ring: ReportRing
+        var waiters: [Waiter] = []
+        var nextID: UInt64 = 0
+    }
+    private let state: NIOLockedValueBox<State>
+
+    /// - Parameter epoch: drawn anew at each start of the agent.
+    init(epoch: UInt64) {
+        state = NIOLockedValueBox(State(ring: ReportRing(epoch: epoch)))
+    }
+
+    var epoch: UInt64 { state.withLockedValue { $0.ring.epoch } }
+    var lastSequence: UInt64 { state.withLockedValue { $0.ring.lastSequence } }
+
+    func append(_ frame: [UInt8], sequence: UInt64) {
+        let (reply, waiters) = state.withLockedValue { state in
+            state.ring.append(frame, sequence: sequence)
+            let ready = state.waiters.filter { $0.after < sequence }
+            state.waiters.removeAll { $0.after < sequence }
+            return (state.ring, ready)
+        }
+        for waiter in waiters { waiter.promise.succeed(ReportsReply(reply, after: waiter.after)) }
+    }
+
+    /// The frames above `after`; when there are none, waits for the next one up to `blockMilliseconds`.
+    func reports(after: UInt64, blockMilliseconds: Int, on eventLoop: any EventLoop) -> EventLoopFuture<ReportsReply> {
+        let promise = eventLoop.makePromise(of: ReportsReply.self)
+        let id: UInt64? = state.withLockedValue { state in
+            guard state.ring.lastSequence <= after, blockMilliseconds > 0,
+                state.waiters.count < AgentLimits.reportWaitersMax
+            else {
+                promise.succeed(ReportsReply(state.ring, after: after))
+                return nil
+            }
+            state.nextID += 1
+            state.waiters.append(Waiter(id: state.nextID, after: after, promise: promise))
+            return state.nextID
+        }
+        if let id {
+            eventLoop.scheduleTask(in: .milliseconds(Int64(blockMilliseconds))) { self.giveUp(id) }
+        }
+        return promise.futureResult
+    }
+
+    private func giveUp(_ id: UInt64) {
+        let found = state.withLockedValue { state -> (Waiter, ReportRing)? in
+            guard let index = state.waiters.firstIndex(where: { $0.id == id }) else { return nil }
+            return (state.waiters.remove(at: index), state.ring)
+        }
+        if let (waiter, ring) = found { waiter.promise.succeed(ReportsReply(ring, after: waiter.after)) }
+    }
+}
+
+extension ReportsReply {
+    fileprivate init(_ ring: ReportRing, after: UInt64) {
+        self.init(
+            epoch: ring.epoch, lastSequence: ring.lastSequence, frames: ring.frames(after: after).map(\.bytes))
+    }
+}

@@ -1,0 +1,167 @@
+import HotKeyMitigation
+import HotKeyTestSupport
+import RedisProxy
+import Testing
+
+@testable import HotKeyAgent
+
+/// What every setting has to be given for a configuration to be valid.
+private let required = ["app": "shop", "zookeeper": "127.0.0.1:2181"]
+
+/// A value for each setting that is not its default, as text and as YAML.
+private func sample(_ setting: Setting, directory: TemporaryDirectory) throws -> (text: String, yaml: String) {
+    switch setting.name {
+    case "app": return ("orders", "orders")
+    case "id": return ("agent-7", "agent-7")
+    case "coordinator": return ("never", "never")
+    case "stateDir": return ("/var/lib/hotkey-test", "/var/lib/hotkey-test")
+    case "listen": return ("unix:/run/hotkey.sock", "unix:/run/hotkey.sock")
+    case "peer": return ("127.0.0.2:7000", "127.0.0.2:7000")
+    case "advertisePeer": return ("agent-7.example:7000", "agent-7.example:7000")
+    case "admin": return ("[::1]:8000", "'[::1]:8000'")
+    case "zookeeper.servers": return ("zk1:2181,zk2:2182", "[zk1:2181, zk2:2182]")
+    case "zookeeper.root": return ("/a/b", "/a/b")
+    case "zookeeper.digestFile":
+        let path = try directory.write("user:password\n", to: "digest")
+        return (path, path)
+    case "log.level": return ("debug", "debug")
+    case "log.format": return ("json", "json")
+    default:
+        // All others are numbers, and one more than the default is within their bounds.
+        let value = setting.value(AgentConfiguration())
+        guard case .integer(let number) = value else {
+            throw TestSupportError(.system, "\(setting.name) needs a sample value here")
+        }
+        return ("\(number + 1)", "\(number + 1)")
+    }
+}
+
+/// A file that sets `setting` and nothing else.
+private func yaml(_ setting: Setting, _ value: String) -> String {
+    let parts = setting.name.split(separator: ".")
+    return parts.count == 1 ? "\(setting.name): \(value)\n" : "\(parts[0]):\n  \(parts[1]): \(value)\n"
+}
+
+@Suite struct ConfigurationTests {
+    let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory(prefix: "cfg") }
+
+    /// The setting's own source has to be the only one: what is required comes from elsewhere.
+    private func others(than setting: Setting) -> [String: String] {
+        required.filter { $0.key != setting.flag }
+    }
+
+    @Test(arguments: Setting.all.map(\.name))
+    func isReachableInThreeWaysAndFlagBeatsEnvironmentBeatsFile(name: String) throws {
+        let setting = try #require(Setting.all.first { $0.name == name })
+        let (text, inYAML) = try sample(setting, directory: directory)
+        let file = try directory.write(yaml(setting, inYAML), to: "one.yaml")
+        // A value each source of lower precedence states, and that must not win.
+        let standard = setting.isRequired ? required[setting.flag] : setting.value(AgentConfiguration()).description
+        let line = name.contains(".") ? 2 : 1
+        let rest = others(than: setting)
+
+        let fromFile = try ConfigurationLoader(flags: rest, file: file).load()
+        let fromEnvironment = try ConfigurationLoader(flags: rest, environment: [setting.variable: text]).load()
+        let fromFlag = try ConfigurationLoader(flags: rest.merging([setting.flag: text]) { $1 }).load()
+        let secret = setting.namesSecret ? " (set)" : ""
+        for (loaded, origin) in [
+            (fromFile, SettingOrigin.file(path: file, line: line)),
+            (fromEnvironment, .environment(variable: setting.variable)), (fromFlag, .flag(setting.flag)),
+        ] {
+            let shown = try #require(loaded.setting(name))
+            #expect(shown.value == text + secret)
+            #expect(shown.origin == origin)
+            #expect(setting.value(loaded.configuration).description == text)
+        }
+        if !setting.isRequired {
+            let shown = try #require(try ConfigurationLoader(flags: required).load().setting(name))
+            #expect(shown.value == standard && shown.origin == .defaultValue)
+            #expect(shown.value != text)
+        }
+
+        // The same setting in all three, with another value in each one that must lose. Optional paths have no default
+        // to lose with: their own sample serves, and the origin tells who won.
+        let losing = standard.flatMap { $0 == "none" ? nil : $0 } ?? text
+        let all = try ConfigurationLoader(
+            flags: rest.merging([setting.flag: text]) { $1 }, environment: [setting.variable: losing], file: file
+        ).load()
+        #expect(try #require(all.setting(name)).origin == .flag(setting.flag))
+        #expect(setting.value(all.configuration).description == text)
+        let two = try ConfigurationLoader(flags: rest, environment: [setting.variable: losing], file: file).load()
+        #expect(try #require(two.setting(name)).origin == .environment(variable: setting.variable))
+        #expect(setting.value(two.configuration).description == losing)
+    }
+
+    @Test func namesAreUniqueAndThoseOfTheInterface() {
+        #expect(Set(Setting.all.map(\.name)).count == Setting.all.count)
+        #expect(Set(Setting.all.map(\.flag)).count == Setting.all.count)
+        let promised = [
+            "zookeeper", "root", "app", "id", "listen", "peer", "admin", "state-dir", "threads", "coordinator",
+        ]
+        #expect(Set(promised).isSubset(of: Setting.all.map(\.flag)))
+        #expect(Set(["HOTKEY_ZOOKEEPER", "HOTKEY_ROOT", "HOTKEY_APP"]).isSubset(of: Setting.all.map(\.variable)))
+        #expect(!Setting.all.contains { $0.variable == ConfigurationLoader.fileVariable })
+    }
+
+    @Test func environmentNamesTheFileAndTheCommandLineOverridesIt() throws {
+        let one = try directory.write("app: one\n", to: "1.yaml")
+        let two = try directory.write("app: two\n", to: "2.yaml")
+        let environment = [ConfigurationLoader.fileVariable: one, "HOTKEY_ZOOKEEPER": "h:1"]
+        #expect(try ConfigurationLoader(environment: environment).load().configuration.app == "one")
+        #expect(try ConfigurationLoader(environment: environment, file: two).load().configuration.app == "two")
+    }
+
+    @Test func emptyVariablesAndFieldsWithoutValueCountAsNotSet() throws {
+        let file = try directory.write("# nothing set\napp: shop\nupstream:\nlog:\n  level:\n", to: "empty.yaml")
+        let loaded = try ConfigurationLoader(
+            flags: ["zookeeper": "h:1"], environment: ["HOTKEY_APP": "", "HOTKEY_CONFIG": ""], file: file
+        ).load()
+        #expect(loaded.configuration.app == "shop")
+        #expect(try #require(loaded.setting("log.level")).origin == .defaultValue)
+        let comments = try directory.write("# only a comment\n", to: "comments.yaml")
+        #expect(try ConfigurationLoader(flags: required, file: comments).load().configuration.app == "shop")
+    }
+
+    @Test func unknownVariablesAreWarnedOf() throws {
+        let loaded = try ConfigurationLoader(
+            flags: required, environment: ["HOTKEY_THREAD": "3", "PATH": "/bin"]
+        ).load()
+        let warnings = loaded.warnings.filter { $0.contains("environment variable") }
+        #expect(warnings.count == 1 && warnings[0].contains("HOTKEY_THREAD "))
+    }
+
+    @Test func theDataPathGetsEveryValueItIsConfiguredWith() throws {
+        // Every number one above its default, so that two values that change places are noticed.
+        var flags = required
+        for setting in Setting.all {
+            if case .integer(let number) = setting.value(AgentConfiguration()) { flags[setting.flag] = "\(number + 1)" }
+        }
+        let configuration = try ConfigurationLoader(flags: flags).load().configuration
+        let standard = AgentConfiguration().proxyConfiguration(hashSeed: 7)
+        let proxy = configuration.proxyConfiguration(hashSeed: 7)
+        #expect(proxy.hashSeed == 7)
+        #expect(proxy.connectionsPerNode == standard.connectionsPerNode + 1)
+        #expect(proxy.requestTimeoutMilliseconds == standard.requestTimeoutMilliseconds + 1)
+        #expect(proxy.connectTimeoutMilliseconds == standard.connectTimeoutMilliseconds + 1)
+        #expect(proxy.requestBytesMax == standard.requestBytesMax + 1)
+        #expect(proxy.pipelineDepthMax == standard.pipelineDepthMax + 1)
+        #expect(proxy.outputBytesMax == standard.outputBytesMax + 1)
+        #expect(proxy.clientsMax == standard.clientsMax + 1)
+        #expect(proxy.cacheBytes == standard.cacheBytes + 1)
+        #expect(proxy.cacheValueBytesMax == standard.cacheValueBytesMax + 1)
+        #expect(proxy.breaker.minimumCalls == standard.breaker.minimumCalls + 1)
+        #expect(proxy.breaker.consecutiveFailures == standard.breaker.consecutiveFailures + 1)
+        #expect(proxy.breaker.halfOpenProbes == standard.breaker.halfOpenProbes + 1)
+        #expect(abs(proxy.breaker.failureRatio - standard.breaker.failureRatio - 0.01) < 1e-9)
+        #expect(abs(proxy.breaker.slowRatio - standard.breaker.slowRatio - 0.01) < 1e-9)
+        let millisecond: UInt64 = 1_000_000
+        #expect(proxy.breaker.windowNanoseconds == standard.breaker.windowNanoseconds + millisecond)
+        #expect(proxy.breaker.slowCallNanoseconds == standard.breaker.slowCallNanoseconds + millisecond)
+        #expect(proxy.breaker.openNanoseconds == standard.breaker.openNanoseconds + millisecond)
+        #expect(proxy.breaker.openNanosecondsMax == standard.breaker.openNanosecondsMax + millisecond)
+        #expect(
+            proxy.breaker.halfOpenDeadlineNanoseconds == standard.breaker.halfOpenDeadlineNanoseconds + millisecond)
+    }
+}

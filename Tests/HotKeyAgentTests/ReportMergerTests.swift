@@ -1,0 +1,142 @@
+import HotKeyDetection
+import HotKeyPeer
+import HotKeyRegistry
+import HotKeyTestSupport
+import Testing
+
+@testable import HotKeyAgent
+
+@Suite struct ReportMergerTests {
+    private let agents = ["a", "b", "c"].map { try! AgentID($0) }
+
+    private func merger(
+        rules: RuleBook = .standard, published: [HotRecord] = [], clock: Timestamp = .now
+    ) -> ReportMerger {
+        ReportMerger(rules: rules, published: HotRecords(published), clock: clock)
+    }
+
+    /// Frames of slices 1 to `count` in which each key had these accesses.
+    private func reply(
+        epoch: UInt64 = 1, sequences: ClosedRange<UInt64> = 1...10, _ entries: [Report.Entry] = []
+    ) throws -> ReportsReply {
+        let totals = AccessTotals(
+            reads: entries.reduce(0) { $0 + $1.reads }, writes: entries.reduce(0) { $0 + $1.writes },
+            replyBytes: entries.reduce(0) { $0 + $1.replyBytes })
+        return ReportsReply(
+            epoch: epoch, lastSequence: sequences.upperBound,
+            frames: try sequences.map { try Report(sequence: $0, totals: totals, entries: entries).encoded() })
+    }
+
+    private func entry(_ key: String, reads: UInt64, writes: UInt64 = 0) -> Report.Entry {
+        Report.Entry(key: Array(key.utf8), reads: reads, writes: writes)
+    }
+
+    /// Decides until something comes of it: what was counted last counts once its slice has ended.
+    private func decisions(_ merger: ReportMerger, rules: RuleBook = .standard) async throws -> [HotUpdate] {
+        try await eventually("a decision") {
+            await merger.decide(rules: rules)
+        } until: {
+            !$0.isEmpty
+        }
+    }
+
+    @Test func aKeyThatIsHotOnlyInSumIsFound() async throws {
+        let merger = merger()
+        // 400 reads a second at each of three agents is 1,200 in sum; 300 at each is 900, under the threshold of 1,000.
+        for agent in agents {
+            _ = try await merger.ingest(agent, reply([entry("sum", reads: 40), entry("under", reads: 30)]))
+        }
+        let updates = try await decisions(merger)
+        #expect(updates.map(\.key) == ["sum"])
+        guard case .set(let record)? = updates.first else {
+            Issue.record("expected the record of a hot key, found \(updates)")
+            return
+        }
+        #expect(record.state == .hot)
+        #expect(record.kind == .read)
+        #expect(record.sources == ["agents"])
+        #expect((1_000...1_200).contains(record.readsPerSecond))
+        #expect(abs(record.since.millisecondsSince1970 - Timestamp.now.millisecondsSince1970) < 60_000)
+        try record.validate()
+    }
+
+    @Test func writesMakeAKeyWriteHot() async throws {
+        let merger = merger()
+        _ = try await merger.ingest(agents[0], reply([entry("w", reads: 200, writes: 100)]))
+        let updates = try await decisions(merger)
+        guard case .set(let record)? = updates.first else {
+            Issue.record("expected the record of a hot key, found \(updates)")
+            return
+        }
+        #expect(record.kind == .write)
+        #expect(record.writesPerSecond > 0)
+    }
+
+    @Test func aTakeoverForgetsNoKey() async throws {
+        let since = Timestamp.now.advanced(byMilliseconds: -40_000)
+        let merger = merger(published: [
+            record("old", since: since), record("cooling", .cooling, since: since),
+            record("candidate", .candidate, since: since), record("changes", since: since),
+        ])
+        // No report has come yet, which says nothing about the keys. What does change carries its old age on.
+        _ = try await merger.ingest(agents[0], reply([entry("changes", reads: 100, writes: 100)]))
+        let updates = try await decisions(merger)
+        #expect(updates.map(\.key) == ["changes"])
+        guard case .set(let changed)? = updates.first else {
+            Issue.record("expected the record of a hot key, found \(updates)")
+            return
+        }
+        #expect(changed.kind == .write)
+        #expect(abs(changed.since.millisecondsSince1970 - since.millisecondsSince1970) <= 1_000)
+        // That the others are held shows when no rule covers them any more: they leave at once. A candidate was not held.
+        let narrow = try RuleBook(RulesDocument(rules: [Rule(pattern: "changes")]))
+        let left = try await decisions(merger, rules: narrow)
+        #expect(Set(left) == [.remove("old"), .remove("cooling")])
+    }
+
+    @Test func ofAnUnknownAgentEverythingIsAskedFor() async throws {
+        let position = await merger().position(of: agents[0])
+        #expect(position.epoch == nil)
+        #expect(position.sequence == 0)
+    }
+
+    @Test func aRestartedAgentStartsAnew() async throws {
+        let merger = merger()
+        #expect(try await merger.ingest(agents[0], reply(epoch: 1)).counted == 10)
+        #expect(await merger.position(of: agents[0]) == (1, 10))
+        let again = try await merger.ingest(agents[0], reply(epoch: 2, sequences: 1...3))
+        #expect(again.counted == 3)
+        #expect(again.missing == 0)
+        #expect(await merger.position(of: agents[0]) == (2, 3))
+    }
+
+    @Test func framesThatNeverCameAreCounted() async throws {
+        let merger = merger()
+        _ = try await merger.ingest(agents[0], reply(sequences: 1...2))
+        let ingested = try await merger.ingest(agents[0], reply(sequences: 5...6))
+        #expect(ingested.missing == 2)
+        // The same frames once more are not counted twice.
+        let repeated = try await merger.ingest(agents[0], reply(sequences: 5...6))
+        #expect(repeated.counted == 0)
+        #expect(repeated.repeated == 2)
+    }
+
+    @Test func anAgentThatLeftIsAskedForEverythingAgain() async throws {
+        let merger = merger()
+        _ = try await merger.ingest(agents[0], reply())
+        await merger.forget(agents[0])
+        #expect(await merger.position(of: agents[0]).sequence == 0)
+    }
+
+    @Test func aFrameThatIsNotOneIsRefusedWithoutBeingPassedOver() async throws {
+        let merger = merger()
+        _ = try await merger.ingest(agents[0], reply(sequences: 1...2))
+        let bad = ReportsReply(epoch: 1, lastSequence: 3, frames: [[0x48, 0x4b, 0x01]])
+        let error = try await #require(throws: DetectionError.self) {
+            _ = try await merger.ingest(agents[0], bad)
+        }
+        #expect(error.code == .malformedReport)
+        #expect(error.message.contains("agent a"))
+        #expect(await merger.position(of: agents[0]) == (1, 2))
+    }
+}

@@ -1,0 +1,87 @@
+import HotKeyDetection
+import HotKeyPeer
+import HotKeyTestSupport
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import HotKeyAgent
+
+@Suite struct ReportStoreTests {
+    private let store = ReportStore(epoch: 77)
+    private let loop: any EventLoop = MultiThreadedEventLoopGroup.singleton.next()
+
+    private func reports(after: UInt64, blockMilliseconds: Int = 0) async throws -> ReportsReply {
+        try await store.reports(after: after, blockMilliseconds: blockMilliseconds, on: loop).get()
+    }
+
+    /// Whether a future has ended, as its own loop sees it.
+    private func isDone(_ future: EventLoopFuture<ReportsReply>) async throws -> Bool {
+        let done = NIOLockedValueBox(false)
+        future.whenComplete { _ in done.withLockedValue { $0 = true } }
+        // A callback that was due has run by then.
+        return try await loop.submit { done.withLockedValue { $0 } }.get()
+    }
+
+    @Test func framesAboveANumberComeAtOnceOldestFirst() async throws {
+        for sequence in 1...3 as ClosedRange<UInt64> { store.append([UInt8(sequence)], sequence: sequence) }
+        let all = try await reports(after: 0, blockMilliseconds: 10_000)
+        #expect(all == ReportsReply(epoch: 77, lastSequence: 3, frames: [[1], [2], [3]]))
+        #expect(try await reports(after: 2).frames == [[3]])
+        #expect(try await reports(after: 3) == ReportsReply(epoch: 77, lastSequence: 3, frames: []))
+        #expect(store.lastSequence == 3)
+    }
+
+    @Test func onlyTheLastTenSecondsAreKept() async throws {
+        let kept = DetectionLimits.reportRetentionMilliseconds / DetectionLimits.sliceMilliseconds
+        for sequence in 1...UInt64(kept + 5) { store.append([], sequence: sequence) }
+        let reply = try await reports(after: 0)
+        #expect(reply.frames.count == kept)
+        #expect(reply.lastSequence == UInt64(kept + 5))
+    }
+
+    @Test func aBlockedCallWakesWithTheNextFrame() async throws {
+        store.append([1], sequence: 1)
+        let waiting = store.reports(after: 1, blockMilliseconds: 10_000, on: loop)
+        #expect(try await isDone(waiting) == false)
+        store.append([2], sequence: 2)
+        #expect(try await waiting.get() == ReportsReply(epoch: 77, lastSequence: 2, frames: [[2]]))
+    }
+
+    @Test func aCallThatIsAheadSleepsOnUntilItsNumberComes() async throws {
+        // As after a restart of the agent: the caller still has the old run's number.
+        let waiting = store.reports(after: 2, blockMilliseconds: 10_000, on: loop)
+        store.append([1], sequence: 1)
+        store.append([2], sequence: 2)
+        #expect(try await isDone(waiting) == false)
+        store.append([3], sequence: 3)
+        #expect(try await waiting.get().frames == [[3]])
+    }
+
+    @Test func aCallThatWaitsInVainIsAnsweredWithoutFrames() async throws {
+        let start = ContinuousClock.now
+        let reply = try await reports(after: 0, blockMilliseconds: 40)
+        #expect(reply == ReportsReply(epoch: 77, lastSequence: 0, frames: []))
+        #expect(ContinuousClock.now - start >= .milliseconds(40))
+        // The timer that is left over from a call that was woken early must not answer anybody.
+        let woken = store.reports(after: 0, blockMilliseconds: 20, on: loop)
+        store.append([1], sequence: 1)
+        #expect(try await woken.get().frames == [[1]])
+        #expect(try await reports(after: 1, blockMilliseconds: 40).frames.isEmpty)
+    }
+
+    @Test func everyWaiterWakesAndThereIsABoundOnThem() async throws {
+        let waiting = (0..<AgentLimits.reportWaitersMax).map { _ in
+            store.reports(after: 0, blockMilliseconds: 10_000, on: loop)
+        }
+        // One too many does not wait.
+        #expect(try await reports(after: 0, blockMilliseconds: 10_000).frames.isEmpty)
+        store.append([9], sequence: 1)
+        for future in waiting { #expect(try await future.get().frames == [[9]]) }
+        // Their places are free again.
+        let next = store.reports(after: 1, blockMilliseconds: 10_000, on: loop)
+        store.append([10], sequence: 2)
+        #expect(try await next.get().frames == [[10]])
+    }
+}
