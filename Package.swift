@@ -28,6 +28,7 @@ let package = Package(
     name: "hotkey",
     products: [
         .executable(name: "hkagent", targets: ["hkagent"]),
+        .executable(name: "hkctl", targets: ["hkctl"]),
         .library(name: "HotKeyRegistry", targets: ["HotKeyRegistry"]),
         .library(name: "ZooKeeper", targets: ["ZooKeeper"]),
     ],
@@ -75,6 +76,10 @@ let package = Package(
             name: "hkagent",
             dependencies: ["HotKeyAgent", argumentParser, lifecycle, lifecycleSignals, logging],
             swiftSettings: settings),
+        .executableTarget(
+            name: "hkctl",
+            dependencies: ["HotKeyPeer", "HotKeyRegistry", "StrictCoding", "ZooKeeper", argumentParser, logging],
+            swiftSettings: settings),
 
         // Real servers and faults for the tests.
         .target(
@@ -107,6 +112,9 @@ let package = Package(
         .testTarget(
             name: "HotKeyPeerTests",
             dependencies: ["HotKeyPeer", "HotKeyTestSupport", "RESP", nioCore, nioPosix], swiftSettings: settings),
+        // These run the built hkagent and hkctl.
+        .testTarget(
+            name: "CommandLineTests", dependencies: ["HotKeyTestSupport"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,18 @@
+/// Every bound of the tool that is not the registry's or the agents' own.
+enum ControlLimits {
+    static let timeoutMillisecondsDefault: Int64 = 5_000
+    /// The longest time to live that can be asked for.
+    static let timeSpanMillisecondsMax: Int64 = 3_650 * 86_400_000
+    /// Agents that are asked at the same time.
+    static let agentsAskedAtOnceMax = 64
+    /// Agents that are asked for a route before giving up; they all know the same.
+    static let routeAgentsMax = 16
+    /// Names and reasons that an error lists.
+    static let listedMax = 20
+    /// A key is not shortened below this many columns, even when the table gets wider than the terminal.
+    static let shortenedColumnsMin = 12
+    /// Narrower than this, `COLUMNS` is not believed.
+    static let terminalColumnsMin = 40
+    /// How often `watch` looks whether a pin or a deny has expired.
+    static let expiryCheckMilliseconds = 250
+}

@@ -1,0 +1,38 @@
+import ArgumentParser
+import Foundation
+import HotKeyRegistry
+
+/// A document in a file, JSON or YAML; `-` is standard input.
+struct DocumentFile: ParsableArguments {
+    @Argument(help: "A file in JSON or YAML; '-' reads standard input.")
+    var file: String
+
+    var name: String { file == "-" ? "standard input" : file }
+
+    /// Reads no more than such a document may have. Errors name the line and the field.
+    func read<Document: RegistryDocument>(_ type: Document.Type) throws -> Document {
+        try RegistryCodec.decode(type, from: bytes(max: Document.bytesMax), source: name)
+    }
+
+    private func bytes(max: Int) throws -> [UInt8] {
+        do {
+            let handle =
+                file == "-" ? FileHandle.standardInput : try FileHandle(forReadingFrom: URL(fileURLWithPath: file))
+            var bytes: [UInt8] = []
+            // One byte more than is allowed, so that the decoder sees that it is too long.
+            while bytes.count <= max, let chunk = try handle.read(upToCount: max + 1 - bytes.count), !chunk.isEmpty {
+                bytes += chunk
+            }
+            return bytes
+        } catch {
+            throw Failure(.failed, "\(name) cannot be read: \(Self.reason(error))", "Nothing was changed.")
+        }
+    }
+
+    /// Foundation wraps what the system said.
+    private static func reason(_ error: any Error) -> String {
+        var error = error as NSError
+        while let inner = error.userInfo[NSUnderlyingErrorKey] as? NSError { error = inner }
+        return error.domain == NSPOSIXErrorDomain ? String(cString: strerror(Int32(error.code))) : "\(error)"
+    }
+}
