@@ -115,6 +115,9 @@ let package = Package(
         // These run the built hkagent and hkctl.
         .testTarget(
             name: "CommandLineTests", dependencies: ["HotKeyTestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "EndToEndTests", dependencies: ["HotKeyPeer", "HotKeyTestSupport", nioConcurrency],
+            swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

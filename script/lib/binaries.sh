@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+#
+# The programs that script/demo and script/bench run. Sourced after common.sh, which sets repository_root; callers have
+# `set -euo pipefail`.
+# shellcheck disable=SC2154
+
+# prepare_binaries: installs what is missing, builds hkagent and hkctl, and sets `binaries` to their directory.
+#
+# HOTKEY_BIN=DIR takes them from there and builds nothing; HOTKEY_BUILD=debug builds them unoptimised. What is printed
+# on the way goes to standard error: standard output is the caller's.
+prepare_binaries() {
+    local configuration=${HOTKEY_BUILD:-release} product
+    case $configuration in
+        release | debug) ;;
+        *)
+            say "${0##*/}: HOTKEY_BUILD is '$configuration'; expected release or debug" >&2
+            exit 2
+            ;;
+    esac
+    "$repository_root/script/bootstrap" >&2
+    binaries=${HOTKEY_BIN:-}
+    if [[ -z $binaries ]]; then
+        for product in hkagent hkctl; do
+            say "${0##*/}: building $product ($configuration); the first time takes minutes" >&2
+            swift build --package-path "$repository_root" -c "$configuration" --product "$product" >&2
+        done
+        binaries=$(swift build --package-path "$repository_root" -c "$configuration" --show-bin-path)
+    fi
+    for product in hkagent hkctl; do
+        [[ -x $binaries/$product ]] || fail "there is no program $binaries/$product"
+    done
+}
