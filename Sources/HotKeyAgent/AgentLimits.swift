@@ -10,8 +10,6 @@ enum AgentLimits {
     static let pullRetryMillisecondsMax = 2_000
     /// How often the coordinator looks whether an agent that is in the registry is being pulled.
     static let directoryCheckMilliseconds = 1_000
-    /// A snapshot that could not be applied is tried again after this time.
-    static let applyRetryMilliseconds = 500
     /// How often the expiry of pins is looked at, at the latest: the wall clock may be set in between.
     static let expiryCheckMillisecondsMax = 5_000
     /// Reports are late when the process was stopped; more than this and the clock of the slices starts anew.

@@ -44,8 +44,8 @@ struct TopologyApply: AsyncParsableCommand {
         try global.print(report)
     }
 
-    // Kept apart from `run`, and the file's reading from this: Swift 6.3.1 crashes when it splits one coroutine that holds
-    // the document across its suspensions.
+    // In one function with `run`, and with the document itself instead of a reference to it, Swift 6.3.1 crashes when it
+    // splits the coroutine in a release build.
     @inline(never)
     private func apply() async throws -> DocumentEditReport {
         let topology = try readDocument()
