@@ -59,8 +59,10 @@ final class SplitJoin {
             return reply[0] == UInt8(ascii: "+")
         case .sum:
             guard case .integer(let count)? = try? RESPValue(decoding: Array(reply)) else { return false }
-            sum += count
-            return true
+            // A node that is not what it should be may send any number: it must not end the agent.
+            let (total, overflows) = sum.addingReportingOverflow(count)
+            if !overflows { sum = total }
+            return !overflows
         case .values:
             if part.isSingleValue {
                 // MGET says nil where GET says WRONGTYPE.
