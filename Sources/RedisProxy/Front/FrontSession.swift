@@ -64,6 +64,8 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         loop.add(self)
+        // Accepted just before the listener closed and registered here after the shutdown: there are no nodes any more.
+        if loop.isShutDown { context.close(promise: nil) }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -97,6 +99,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !loop.isShutDown else { return }
         guard !isEnding else { return }
         loop.updateNow()
         var buffer = unwrapInboundIn(data)
