@@ -43,6 +43,7 @@ public final class ProxyServer: Sendable {
         var clients = 0
         var nextClientID: UInt64 = 0
         var isApplying = false
+        var timesSwitchedOff = 0
         var isStopped = false
     }
 
@@ -137,22 +138,50 @@ public final class ProxyServer: Sendable {
     /// Makes every event loop act on a snapshot, and returns when all do. The steps and what they protect are told at
     /// ``ProxyLoop/prepare(_:)``. Calls must not overlap.
     ///
-    /// Takes one round trip to the slowest node (bounded by the request timeout) when keys become served; switching off and
+    /// Takes one round trip to the nodes of the keys that become served (bounded by the request timeout); switching off and
     /// taking keys away does not wait for nodes.
     ///
+    /// - Parameter mark: ``switchOffMark`` as it was before the snapshot was made. When ``switchOff()`` was called since, only
+    ///   the topology of the snapshot is taken: what was decided before must not switch on again what was switched off after.
+    ///
     /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
-    public func apply(_ snapshot: ProxySnapshot) async throws {
+    public func apply(_ snapshot: ProxySnapshot, since mark: SwitchOffMark? = nil) async throws {
         try checkNotStopped()
-        let overlaps = state.withLockedValue { state in
+        let (overlaps, count) = state.withLockedValue { state in
             defer { state.isApplying = true }
-            return state.isApplying
+            return (state.isApplying, mark?.count ?? state.timesSwitchedOff)
         }
         precondition(!overlaps, "two snapshots applied at once: their steps would mix")
         defer { state.withLockedValue { $0.isApplying = false } }
         let prepared = loops.map { loop in loop.eventLoop.flatSubmit { loop.value.prepare(snapshot) } }
         for future in prepared { try await future.get() }
-        _ = try await onEveryLoop { $0.activate(snapshot) }
+        // Asked on the loop: a `switchOff` that is counted later than this has its turn there later, too.
+        _ = try await onEveryLoop { [state] loop in
+            if state.withLockedValue({ $0.timesSwitchedOff }) == count {
+                loop.activate(snapshot)
+            } else {
+                loop.updateNow()
+                loop.changeTopology(snapshot.topology)
+            }
+        }
         _ = try await onEveryLoop { $0.settle() }
+    }
+
+    /// A moment in the order of the calls of ``switchOff()``.
+    public struct SwitchOffMark: Sendable {
+        fileprivate let count: Int
+    }
+
+    public var switchOffMark: SwitchOffMark { SwitchOffMark(count: state.withLockedValue { $0.timesSwitchedOff }) }
+
+    /// Makes every event loop a plain proxy at once. Unlike ``apply(_:since:)`` it may be called at any time and waits for no
+    /// node; an `apply` that is under way ends without serving what it brought.
+    ///
+    /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
+    public func switchOff() async throws {
+        try checkNotStopped()
+        state.withLockedValue { $0.timesSwitchedOff += 1 }
+        _ = try await onEveryLoop { $0.switchOff() }
     }
 
     public func statistics() async throws -> ProxyStatistics {

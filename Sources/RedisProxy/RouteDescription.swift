@@ -26,7 +26,7 @@ extension ProxyLoop {
             return RouteDescription(
                 home: home(key).node, copies: [], readableCopies: [], isHot: false, reading: .home)
         }
-        let readable = copies.enumerated().filter { gates[index].readable(copy: $0.offset + 1, now: now) }
+        let readable = copies.enumerated().filter { mayRead(copy: $0.offset + 1, of: index, on: $0.element) }
         let kind = table[index].kind
         return RouteDescription(
             home: home(key).node, copies: copies.map(\.node), readableCopies: readable.map(\.element.node), isHot: true,

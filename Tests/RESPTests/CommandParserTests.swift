@@ -50,17 +50,6 @@ import Testing
             ParserFeed.parse(Self.pipelines[4]) == [.command(["ECHO".bytes, "a".bytes]), .command(["PING".bytes])])
     }
 
-    @Test func knowsHowMuchIsMissing() throws {
-        var parser = CommandParser()
-        let wire = "*2\r\n$3\r\nGET\r\n$100\r\nab".bytes
-        let result = try wire.withUnsafeBytes { try parser.parse($0) }
-        guard case .needMore = result else {
-            Issue.record("\(result)")
-            return
-        }
-        #expect(parser.bytesNeeded == wire.count - 2 + 102)
-    }
-
     // MARK: Errors
 
     /// Lines that Redis refuses.

@@ -171,7 +171,8 @@ struct CacheLedger {
     /// The entry that the reply goes to, or nil when it is not kept.
     @usableFromInline
     mutating func accept(
-        _ token: FillToken, bytes: Int, requestSentAt: UInt64, lifetimeNanosecondsMax: UInt64, now: UInt64
+        _ token: FillToken, bytes: Int, heldBytes: Int, requestSentAt: UInt64, lifetimeNanosecondsMax: UInt64,
+        now: UInt64
     ) -> Int? {
         precondition(bytes >= 0, "a reply's size cannot be negative")
         guard let entry = entry(of: token) else { return nil }
@@ -186,13 +187,13 @@ struct CacheLedger {
         let expiresAt = saturatingSum(requestSentAt, lifetime)
         let staleUntil = saturatingSum(requestSentAt, key.staleOnError)
         guard now < max(expiresAt, staleUntil),
-            makeRoom(bytes - entries[entry].replyBytes, sparing: entry, now: now)
+            makeRoom(heldBytes - entries[entry].replyBytes, sparing: entry, now: now)
         else {
             free(entry)
             return nil
         }
-        usedBytes += bytes - entries[entry].replyBytes
-        entries[entry].replyBytes = bytes
+        usedBytes += heldBytes - entries[entry].replyBytes
+        entries[entry].replyBytes = heldBytes
         entries[entry].hasReply = true
         entries[entry].referenced = false
         entries[entry].requestSentAt = requestSentAt

@@ -74,16 +74,19 @@ public struct LocalCache<Reply> {
     /// Ends a fill with its reply. Returns whether the reply was kept: not when the key was invalidated or dropped from the hot
     /// set meanwhile, the fill was given up, the reply is too big or too old, or there is no room. The reply may be served
     /// to the fill's own waiters in each of these cases.
-    /// - Parameter bytes: the size of the reply.
+    /// - Parameter bytes: the size of the reply, which decides whether it is too big.
+    /// - Parameter heldBytes: the memory that keeping it takes, at least `bytes`; it counts against the capacity.
     /// - Parameter requestSentAt: when the request was sent to the node; the lifetime counts from then.
-    /// - Parameter lifetimeNanosecondsMax: shortens the policy's lifetime, for replies that should go sooner (misses).
+    /// - Parameter lifetimeNanosecondsMax: shortens the policy's lifetime, for a reply that may be older than its request: what
+    ///   was read from a copy has used up part of the cap before, by the policy that was in force when it was asked for.
     @inlinable
     public mutating func insert(
-        _ token: FillToken, reply: Reply, bytes: Int, requestSentAt: UInt64, now: UInt64,
+        _ token: FillToken, reply: Reply, bytes: Int, heldBytes: Int, requestSentAt: UInt64, now: UInt64,
         lifetimeNanosecondsMax: UInt64 = .max
     ) -> Bool {
         let entry = ledger.accept(
-            token, bytes: bytes, requestSentAt: requestSentAt, lifetimeNanosecondsMax: lifetimeNanosecondsMax, now: now)
+            token, bytes: bytes, heldBytes: max(bytes, heldBytes), requestSentAt: requestSentAt,
+            lifetimeNanosecondsMax: lifetimeNanosecondsMax, now: now)
         dropFreed()
         guard let entry else { return false }
         while replies.count <= entry { replies.append(nil) }

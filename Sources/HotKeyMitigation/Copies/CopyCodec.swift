@@ -2,12 +2,15 @@
 ///
 /// A copy's name is `__hkcopy:<number>:<key>`, the number counting from 1 (number 0 is the original under its own name), so
 /// that no two copies share a name and `SCAN … MATCH __hkcopy:*` finds them all. What is stored starts with one byte: `v`
-/// and then the value, or `t` alone, a tombstone that says "ask home".
+/// and then the value; `n` alone, home has no such key; or `t` alone, a tombstone that says "ask home".
 public enum CopyCodec {
     /// The first byte of a stored value.
     public static let valueHeader = UInt8(ascii: "v")
     /// All that a tombstone holds.
     public static let tombstone: [UInt8] = [UInt8(ascii: "t")]
+    /// All that is stored of a key that home does not have. Without it each read of a missing key would ask a copy in vain and
+    /// then home, which is twice the load of no copies at all.
+    public static let missing: [UInt8] = [UInt8(ascii: "n")]
     /// What every copy's name starts with.
     public static let namePrefix: [UInt8] = Array("__hkcopy:".utf8)
 
@@ -15,6 +18,8 @@ public enum CopyCodec {
     public enum Content: Sendable, Hashable {
         /// The value is what follows the first `headerBytes` bytes.
         case value(headerBytes: Int)
+        /// Home had no such key.
+        case missing
         /// A write passed: ask home.
         case tombstone
         /// Not written by an agent: ask home.
@@ -58,6 +63,7 @@ public enum CopyCodec {
     public static func decode(_ stored: UnsafeRawBufferPointer) -> Content {
         guard let header = stored.first else { return .foreign }
         if header == valueHeader { return .value(headerBytes: 1) }
-        return header == tombstone[0] && stored.count == 1 ? .tombstone : .foreign
+        guard stored.count == 1 else { return .foreign }
+        return header == tombstone[0] ? .tombstone : header == missing[0] ? .missing : .foreign
     }
 }

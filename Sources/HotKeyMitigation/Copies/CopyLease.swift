@@ -76,12 +76,6 @@ public struct CopyLease: Sendable {
         estimate = nil
     }
 
-    /// The best guess of the node's Unix time, nil when there is no estimate or it is too old.
-    public func nodeTimeMilliseconds(now: UInt64) -> Int64? {
-        guard let bounds = bounds(at: now, now: now) else { return nil }
-        return (bounds.low + (bounds.high - bounds.low) / 2) / 1_000_000
-    }
-
     /// How far the estimate may be off, either way; nil when there is none or it is too old.
     public func errorNanoseconds(now: UInt64) -> UInt64? {
         bounds(at: now, now: now).map { UInt64(($0.high - $0.low + 1) / 2) }

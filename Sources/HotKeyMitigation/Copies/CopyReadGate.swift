@@ -30,11 +30,6 @@ public struct CopyReadGate: Sendable {
         fencedUntil = safeAfter(now)
     }
 
-    /// The agent no longer invalidates the copies; none is readable until `fenced(at:)`.
-    public mutating func unfenced() {
-        fencedUntil = .max
-    }
-
     /// A write's tombstone for this copy (numbered from 1) was not acknowledged, or its node's clock was set. Call it before
     /// the write is acknowledged. `now` must not lie before the write's reply from home.
     public mutating func quarantine(copy: Int, at now: UInt64) {
@@ -48,19 +43,22 @@ public struct CopyReadGate: Sendable {
     }
 
     /// The rule changed. A longer lifetime starts the fence anew, because fills made with it outlive the tombstones that this
-    /// agent left so far. A shorter one counts at once for this agent's fills, while tombstones and quarantines keep the
-    /// longer one until every agent has had time to learn of the change.
+    /// agent left so far. A shorter one starts it too: what was filled before may be older than the new cap allows, until the
+    /// old lifetime is over. It counts at once for this agent's fills, while tombstones and quarantines keep the longer one until
+    /// every agent has had time to learn of the change.
     public mutating func adopt(copyLifetimeNanoseconds: UInt64, at now: UInt64) {
         guard copyLifetimeNanoseconds != lifetimeNanoseconds else { return }
         let protected = protectedLifetimeNanoseconds(now: now)
-        if copyLifetimeNanoseconds < lifetimeNanoseconds {
+        let isShorter = copyLifetimeNanoseconds < lifetimeNanoseconds
+        if isShorter {
             formerLifetime = (
                 nanoseconds: protected, until: saturatingSum(now, HotKeyMitigationLimits.lifetimeShrinkHoldNanoseconds)
             )
         }
         lifetimeNanoseconds = copyLifetimeNanoseconds
-        guard copyLifetimeNanoseconds > protected else { return }
+        guard isShorter || copyLifetimeNanoseconds > protected else { return }
         if fencedUntil != .max { fencedUntil = max(fencedUntil, safeAfter(now)) }
+        guard !isShorter else { return }
         // A failed tombstone may have been for a value that an agent with the new rule already filled.
         for index in quarantines.indices {
             quarantines[index].until = max(quarantines[index].until, safeAfter(now))
@@ -68,9 +66,12 @@ public struct CopyReadGate: Sendable {
     }
 
     /// Whether this agent may read that copy (numbered from 1). Home, copy 0, always may be read. Allocates nothing.
-    public func readable(copy: Int, now: UInt64) -> Bool {
+    /// - Parameter nodeQuarantinedAt: when all copies on the copy's node were last put in quarantine; nil for never. Kept by
+    ///   the node, so that losing a node costs the same however many keys are hot.
+    public func readable(copy: Int, nodeQuarantinedAt: UInt64? = nil, now: UInt64) -> Bool {
         if copy == 0 { return true }
         guard now >= fencedUntil else { return false }
+        if let nodeQuarantinedAt, now < safeAfter(nodeQuarantinedAt) { return false }
         for quarantine in quarantines where quarantine.copy == copy && now < quarantine.until { return false }
         return true
     }

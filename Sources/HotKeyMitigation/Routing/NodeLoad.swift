@@ -26,7 +26,7 @@ public struct NodeLoad: Sendable {
             HotKeyMitigationLimits.loadCeilingNanoseconds)
     }
 
-    /// A request was sent but its end says nothing about the node (the client went away).
+    /// A request was sent but its end says nothing more about the node: another on the same connection has said it.
     public mutating func cancelled() {
         end()
     }

@@ -48,14 +48,19 @@ public struct PlacementError: Error, Sendable, Hashable, CustomStringConvertible
 ///
 /// Immutable. `home` is a binary search over at most 160 points a node (ketama) or one division (modula) and allocates
 /// nothing. Source: the behaviour of twemproxy, checked against vectors that its 0.5.0 build produced.
-public struct Placement: Sendable {
+public struct Placement: Sendable, Equatable {
+    private struct HashTag: Sendable, Equatable {
+        var open: UInt8
+        var close: UInt8
+    }
+
     /// Points in order of value (ketama); empty for modula.
     private let ringValues: [UInt32]
     /// The owner of each point (ketama), or of each unit of weight (modula).
     private let owners: [Int32]
     private let hash: KeyHash
     private let distribution: Distribution
-    private let hashTag: (open: UInt8, close: UInt8)?
+    private let hashTag: HashTag?
     private let nodeSalts: [UInt64]
 
     public let nodes: [PlacementNode]
@@ -81,7 +86,7 @@ public struct Placement: Sendable {
         self.nodes = nodes
         self.hash = hash
         self.distribution = distribution
-        self.hashTag = hashTag.map { (open: $0.0, close: $0.1) }
+        self.hashTag = hashTag.map { HashTag(open: $0.0, close: $0.1) }
         nodeSalts = nodes.map { node in
             let digest = Array(node.ringName.utf8).withUnsafeBytes { MD5.digest($0) }
             return UInt64(digest.0) << 32 | UInt64(digest.1)

@@ -88,9 +88,6 @@ public struct CommandParser {
         return .command(length: length)
     }
 
-    /// How many bytes the command under way takes at the least, as far as its headers have been read.
-    public var bytesNeeded: Int { bulkLength < 0 ? position + 1 : position + bulkLength + 2 }
-
     /// Index of the `\r` that ends the header whose type byte stands before `start`, `nil` when it (or the byte behind it) has
     /// not arrived. The type byte counts against the limit, as at Redis.
     @inline(__always)

@@ -55,7 +55,7 @@ extension FrontSession {
             }
         }
         guard isValidName(newName) else { return }
-        version = newVersion
+        change(to: newVersion)
         name = newName
         answer(
             .map([
@@ -103,7 +103,7 @@ extension FrontSession {
         channels = []
         name = []
         answer(ProxyReply.reset)
-        version = .resp2
+        change(to: .resp2)
     }
 
     func handleClient(_ command: UnsafeRawBufferPointer) {

@@ -131,7 +131,7 @@ extension FrontSession {
 
     @inline(__always)
     func count(_ key: UnsafeRawBufferPointer, _ hash: UInt64, _ spec: CommandSpec) -> UInt64 {
-        guard loop.isCounting, let recorder = loop.recorder else { return 0 }
+        guard loop.isCounting, let recorder = loop.recorder, !CopyCodec.isCopyName(key) else { return 0 }
         return recorder.record(key: key, hash: hash, reads: spec.mayWrite ? 0 : 1, writes: spec.mayWrite ? 1 : 0)
     }
 
@@ -225,14 +225,22 @@ extension FrontSession {
             handleKeysOfOneNode(spec, command)
             return
         }
-        guard let (node, keys) = commonNode(spec, command) else { return }
+        guard let (_, keys) = commonNode(spec, command) else { return }
         for key in keys { _ = count(key, FastHash.hash(key, seed: loop.configuration.hashSeed), spec) }
-        let owned = spec.mayWrite ? keys.map { Array($0) } : []
+        let owned = keys.map { Array($0) }
         let slot = reserveReply()
         let bytes = Array(command)
         startBlocking(slot) { [self] in
+            // Its turn may come after the topology has changed.
+            let homes = owned.map { loop.home($0) }
+            let node = homes.first ?? loop.nodes[0]
+            guard homes.allSatisfy({ $0 === node }) else {
+                complete(slot, ProxyReply.error(ProxyReply.nodeLeft(node.node)))
+                return
+            }
             let connection = node.openDedicated(version)
-            let request = BlockingRequest(session: self, slot: slot, keys: owned, loop: loop)
+            let request = BlockingRequest(
+                session: self, slot: slot, keys: spec.mayWrite ? owned : [], loop: loop)
             let entry = PendingReply(target: .request(request), counter: 0, sentAt: loop.now, isProbe: false)
             blockedOn = connection
             if !bytes.withUnsafeBytes({ connection.send($0, entry) }) { request.fail(.overloaded, node.node) }

@@ -20,7 +20,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     let loop: ProxyLoop
     let role: Role
     let id: UInt64
-    var version = ProtocolVersion.resp2
+    private(set) var version = ProtocolVersion.resp2
     var name: [UInt8] = []
     /// Names of the pub/sub channels this client listens to.
     var channels: Set<String> = []
@@ -48,6 +48,9 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     /// Bytes of pub/sub messages since the client last had read what was sent to it.
     private var pushedBytes = 0
     private var isWaitingForRead = false
+    /// The protocol version has changed while commands were out. What follows goes over other connections to the nodes and could
+    /// overtake them, so nothing more is read until they have been answered.
+    private var isChangingVersion = false
     /// Arguments of the command in hand, relative to its first byte.
     var arguments: [CommandParser.Argument] { parser.arguments }
 
@@ -131,9 +134,15 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     }
 
     private var mayReadMore: Bool {
-        replies.count < loop.configuration.pipelineDepthMax && !isBlocked
+        replies.count < loop.configuration.pipelineDepthMax && !isBlocked && !isChangingVersion
             && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax
             && context?.channel.isWritable ?? false
+    }
+
+    func change(to newVersion: ProtocolVersion) {
+        guard newVersion != version else { return }
+        version = newVersion
+        isChangingVersion = !replies.isEmpty
     }
 
     private func process(_ buffer: inout ByteBuffer) {
@@ -218,7 +227,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
             if reply.length <= RedisProxyLimits.copyBytesMax {
                 output.writeBytes(reply.bytes)
             } else {
-                write(reply.detached())
+                write(reply.passedOn())
             }
             writeReady()
         } else {
@@ -295,6 +304,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
             blockingStart = nil
             start()
         }
+        if replies.isEmpty { isChangingVersion = false }
         if var rest = input, mayReadMore {
             input = nil
             process(&rest)

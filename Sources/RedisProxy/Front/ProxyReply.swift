@@ -62,6 +62,12 @@ enum ProxyReply {
         "ERR cache node \(node.name) (\(node.address)) \(what); the command may or may not have been carried out"
     }
 
+    /// The word is Redis's own for a blocked client that has to ask again.
+    static func nodeLeft(_ node: ProxyNode) -> String {
+        "UNBLOCKED cache node \(node.name) (\(node.address)) was taken out of the topology while this command waited on it; "
+            + "the command may or may not have been carried out"
+    }
+
     static func nodeBusy(_ node: ProxyNode) -> String {
         "ERR cache node \(node.name) (\(node.address)) has too many commands waiting, nothing was sent; try again later"
     }

@@ -12,13 +12,32 @@ struct ReplyView {
 
     var isError: Bool { bytes[0] == UInt8(ascii: "-") || bytes[0] == UInt8(ascii: "!") }
 
-    /// A copy of the reply that may be kept: it does not hold on to the (larger) buffer it arrived in unless it is most of it.
-    func detached() -> ByteBuffer {
+    /// The node answers, but only to say that it serves nobody now: it loads its data, a script holds it up, or it is a replica
+    /// that has lost its primary.
+    @inline(__always)
+    var isNotServing: Bool {
+        guard bytes[0] == UInt8(ascii: "-") else { return false }
+        return ["-LOADING ", "-BUSY ", "-MASTERDOWN "].contains { bytes.starts(with: $0.utf8) }
+    }
+
+    /// The text of an error, without what RESP puts around it.
+    var errorText: String { String(decoding: bytes.dropFirst().dropLast(2), as: UTF8.self) }
+
+    /// The reply on its way out at once: a large one goes as a slice of the buffer that it arrived in.
+    func passedOn() -> ByteBuffer {
         if length > RedisProxyLimits.copyBytesMax, let slice = buffer.getSlice(at: start, length: length) {
             return slice
         }
-        return ByteBuffer(bytes: bytes)
+        return copied()
     }
+
+    /// The reply to be held until older ones have gone out: it keeps no more than twice its size alive.
+    func detached() -> ByteBuffer {
+        length >= buffer.storageCapacity / 2 ? passedOn() : copied()
+    }
+
+    /// The reply to be kept for long: in memory of its own.
+    func copied() -> ByteBuffer { ByteBuffer(bytes: bytes) }
 }
 
 /// Where a reply goes once it is known. Every sink is completed exactly once.

@@ -22,6 +22,9 @@ final class HotRead: UpstreamRequest {
     private let sink: ReplySink
     /// The fill of the local cache that this read is; others wait for it.
     private let token: FillToken?
+    /// The local lifetime when the read began. A rule that changes while a copy is being read (both → cache) must not give
+    /// the copy's value, which has used up its part of the cap, the whole cap once more.
+    private let localLifetimeNanoseconds: UInt64
     private var place = Place.home
     private var hasTriedHome = false
     /// Why home did not answer: what the client is told when nobody else does either.
@@ -32,10 +35,11 @@ final class HotRead: UpstreamRequest {
 
     init(
         loop: ProxyLoop, key: [UInt8], command: [UInt8], isGet: Bool, version: ProtocolVersion, counter: UInt64,
-        sink: ReplySink, token: FillToken?
+        sink: ReplySink, token: FillToken?, localLifetimeNanoseconds: UInt64
     ) {
         self.loop = loop
         self.key = key
+        self.localLifetimeNanoseconds = localLifetimeNanoseconds
         self.command = command
         self.isGet = isGet
         self.version = version
@@ -55,7 +59,7 @@ final class HotRead: UpstreamRequest {
             count: copies.count + 1, random: loop.nextRandom(),
             score: { $0 == 0 ? home.load.score : copies[$0 - 1].load.score },
             usable: {
-                $0 == 0 ? home.isUsable : copies[$0 - 1].isUsable && loop.gates[index].readable(copy: $0, now: loop.now)
+                $0 == 0 ? home.isUsable : loop.mayRead(copy: $0, of: index, on: copies[$0 - 1])
             })
         if let chosen, chosen > 0 { tryCopy(chosen, copies[chosen - 1]) } else { tryHome() }
     }
@@ -89,12 +93,17 @@ final class HotRead: UpstreamRequest {
     }
 
     private func receiveFromHome(_ reply: ReplyView, _ sentAt: UInt64) {
-        if let emptyCopy { fill(emptyCopy, with: reply, homeReadSentAt: sentAt) }
-        guard !reply.isError else {
-            endFlight(nil, reply.detached(), sentAt)
+        if reply.isNotServing {
+            fail(.notServing(reply.errorText), loop.home(key).node)
             return
         }
-        endFlight(reply.length, reply.detached(), sentAt)
+        if let emptyCopy { fill(emptyCopy, with: reply, homeReadSentAt: sentAt) }
+        guard token != nil else {
+            sink.deliver(reply)
+            return
+        }
+        let isKept = reply.length <= loop.configuration.cacheValueBytesMax
+        endFlight(reply.isError ? nil : reply.length, isKept ? reply.copied() : reply.detached(), sentAt)
     }
 
     private func receiveFromCopy(_ number: Int, _ reply: ReplyView, _ sentAt: UInt64) {
@@ -103,6 +112,10 @@ final class HotRead: UpstreamRequest {
             loop.statistics.copyReads &+= 1
             var value = ByteBuffer()
             RESPWriter.writeBulk(payload, to: &value)
+            endFlight(value.readableBytes, value, sentAt)
+        case .missing:
+            loop.statistics.copyReads &+= 1
+            let value = ProxyReply.nothing(version)
             endFlight(value.readableBytes, value, sentAt)
         case .nothing:
             loop.statistics.copyMisses &+= 1
@@ -128,7 +141,9 @@ final class HotRead: UpstreamRequest {
     private func endFlight(_ bytes: Int?, _ reply: ByteBuffer, _ sentAt: UInt64) {
         if let token {
             if let bytes {
-                _ = loop.cache.insert(token, reply: reply, bytes: bytes, requestSentAt: sentAt, now: loop.now)
+                _ = loop.cache.insert(
+                    token, reply: reply, bytes: bytes, heldBytes: reply.storageCapacity, requestSentAt: sentAt,
+                    now: loop.now, lifetimeNanosecondsMax: localLifetimeNanoseconds)
             } else {
                 loop.cache.fillFailed(token)
             }
@@ -145,7 +160,7 @@ final class HotRead: UpstreamRequest {
     private func tryNext(after failure: UpstreamFailure, _ node: ProxyNode) {
         if isGet, let index = loop.hotIndex(of: key) {
             for (offset, copy) in loop.copyNodes(of: key).enumerated() where !triedCopies.contains(offset + 1) {
-                guard copy.isUsable, loop.gates[index].readable(copy: offset + 1, now: loop.now) else { continue }
+                guard loop.mayRead(copy: offset + 1, of: index, on: copy) else { continue }
                 tryCopy(offset + 1, copy)
                 return
             }
@@ -156,7 +171,7 @@ final class HotRead: UpstreamRequest {
         }
         if let token { loop.cache.fillFailed(token) }
         let waiters = token.flatMap { loop.waiting.removeValue(forKey: $0) } ?? []
-        if let stale = loop.staleValue(of: key, command, version) {
+        if failure.meansUnreachable, let stale = loop.staleValue(of: key, command, version) {
             loop.statistics.staleAnswers &+= UInt64(waiters.count + 1)
             for waiter in waiters { waiter.deliver(stale) }
             sink.deliver(stale)
@@ -170,8 +185,8 @@ final class HotRead: UpstreamRequest {
     /// Stores the value in a copy that had none. Nobody waits for it; `NX` and the expiry in the node's own time keep it from
     /// doing harm when it is late (``CopyLease``).
     private func fill(_ number: Int, with reply: ReplyView, homeReadSentAt: UInt64) {
-        guard let index = loop.hotIndex(of: key), let payload = StoredCopy.payload(of: reply.bytes),
-            payload.count <= loop.configuration.cacheValueBytesMax
+        guard let index = loop.hotIndex(of: key), let stored = StoredCopy.encode(reply.bytes),
+            stored.count <= loop.configuration.cacheValueBytesMax
         else { return }
         let copies = loop.copyNodes(of: key)
         guard number <= copies.count else { return }
@@ -184,30 +199,47 @@ final class HotRead: UpstreamRequest {
         var set = ByteBuffer()
         RESPWriter.writeCommand(
             [
-                Array("SET".utf8), CopyCodec.name(key: key, copy: number), CopyCodec.encode(value: payload),
+                Array("SET".utf8), CopyCodec.name(key: key, copy: number), stored,
                 Array("NX".utf8), Array("PXAT".utf8), Array(String(expiry).utf8),
             ], to: &set)
-        let failure = set.withUnsafeReadableBytes { node.send($0, .request(ForwardedRequest(.none)), .resp2) }
-        if failure == nil { loop.statistics.copyFills &+= 1 }
+        let request = ClosureRequest { [loop] result in
+            if case .reply(let view, _) = result, view.bytes[0] == UInt8(ascii: "+") {
+                loop.statistics.copyFills &+= 1
+            }
+        }
+        _ = set.withUnsafeReadableBytes { node.send($0, .request(request), .resp2) }
     }
 }
 
 /// What a `GET` of a copy brought.
 private enum StoredCopy {
     case value(UnsafeRawBufferPointer)
+    /// Home had no such key.
+    case missing
     case nothing
     /// A tombstone, or something that is not ours: home must be asked, and nothing be stored.
     case unusable
 
     init(_ reply: UnsafeRawBufferPointer) {
         guard let stored = Self.payload(of: reply) else {
-            self = reply[0] == UInt8(ascii: "$") || reply[0] == UInt8(ascii: "_") ? .nothing : .unusable
+            self = Self.isNull(reply) ? .nothing : .unusable
             return
         }
         switch CopyCodec.decode(stored) {
         case .value(let headerBytes): self = .value(UnsafeRawBufferPointer(rebasing: stored[headerBytes...]))
+        case .missing: self = .missing
         case .tombstone, .foreign: self = .unusable
         }
+    }
+
+    /// What a copy stores of home's reply to `GET`; nil for an error.
+    static func encode(_ reply: UnsafeRawBufferPointer) -> [UInt8]? {
+        if let payload = payload(of: reply) { return CopyCodec.encode(value: payload) }
+        return isNull(reply) ? CopyCodec.missing : nil
+    }
+
+    private static func isNull(_ reply: UnsafeRawBufferPointer) -> Bool {
+        reply[0] == UInt8(ascii: "$") || reply[0] == UInt8(ascii: "_")
     }
 
     /// The bytes of a bulk string; nil for null and for every other type.

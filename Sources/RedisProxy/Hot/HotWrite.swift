@@ -64,14 +64,19 @@ final class BlockingRequest: UpstreamRequest {
     }
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
-        let fenced = keys.filter { key in
+        let held = reply.detached()
+        loop.invalidateEverywhere(hotKeys) { self.finish(held) }
+    }
+
+    private var hotKeys: [[UInt8]] {
+        keys.filter { key in
             key.withUnsafeBytes { loop.isFenced($0, FastHash.hash($0, seed: loop.configuration.hashSeed)) }
         }
-        let held = reply.detached()
-        loop.invalidateEverywhere(fenced) { self.finish(held) }
     }
 
     override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {
+        // As at ``HotWrite``: it may have been carried out.
+        loop.expireEverywhere(hotKeys)
         finish(ProxyReply.error(failure.text(node)))
     }
 

@@ -69,7 +69,8 @@ extension ProxyLoop {
     ) {
         HotRead(
             loop: self, key: table[index].key, command: Array(command), isGet: isGet, version: version,
-            counter: counter, sink: sink, token: token
+            counter: counter, sink: sink, token: token,
+            localLifetimeNanoseconds: table[index].localLifetimeNanoseconds
         ).start()
     }
 
@@ -175,22 +176,17 @@ extension ProxyLoop {
         }
     }
 
-    /// What this agent wrote to a node may be gone: it stays away from the copies there for a lifetime.
-    func quarantineCopies(on node: NodeState) {
-        for index in gates.indices {
-            for (offset, copy) in copyNodes(of: table[index].key).enumerated() where copy === node {
-                gates[index].quarantine(copy: offset + 1, at: now)
-            }
-        }
+    /// Whether this agent may read copy `number` of the key at `index`, which lies on `node`.
+    func mayRead(copy number: Int, of index: Int, on node: NodeState) -> Bool {
+        node.isUsable && gates[index].readable(copy: number, nodeQuarantinedAt: node.copiesQuarantinedAt, now: now)
     }
 
     /// A node's clock was set. Set back, it lets the copies that it holds live on past the staleness cap, for every agent; so
-    /// they are overwritten, and this agent stays away from them for a lifetime.
+    /// they are overwritten. Walks the whole hot set, which such an event is rare enough for.
     func retractCopies(on node: NodeState) {
         for index in gates.indices {
             let key = table[index].key
             for (offset, copy) in copyNodes(of: key).enumerated() where copy === node {
-                gates[index].quarantine(copy: offset + 1, at: now)
                 let lifetime = gates[index].protectedLifetimeNanoseconds(now: now)
                 sendTombstone(key, offset + 1, to: node, lifetime) { [self] succeeded in
                     if !succeeded { statistics.tombstoneFailures &+= 1 }

@@ -17,8 +17,9 @@ import NIOCore
 ///     the write's reply comes; nothing is invalidated, because it left as an ordinary one
 ///     the client reads: v1
 ///
-/// So: 1. every loop invalidates for the old table and the new one; 2. every command that left before that has been answered
-/// or has failed; 3. every loop serves the new table; 4. the old table's keys are no longer invalidated.
+/// So: 1. every loop invalidates for the old table and the new one; 2. every command that left before that for the home of a
+/// key that is served anew has been answered or has failed; 3. every loop serves the new table; 4. the old table's keys are no
+/// longer invalidated.
 extension ProxyLoop {
     /// Step 1. The future completes after step 2.
     func prepare(_ snapshot: ProxySnapshot) -> EventLoopFuture<Void> {
@@ -27,20 +28,47 @@ extension ProxyLoop {
         if snapshot.mode != .mitigate { serve(.empty) }
         if snapshot.mode == .off { mode = .off }
         let promise = eventLoop.makePromise(of: Void.self)
-        // Nothing new is going to be served: nothing to wait for. So switching off does not hang on a node that hangs.
-        guard snapshot.servedTable.count > 0 else {
+        let awaited = homes(ofKeysNewIn: snapshot.servedTable)
+        guard !awaited.isEmpty else {
             promise.succeed()
             return promise.futureResult
         }
-        var left = nodes.count
-        if left == 0 { promise.succeed() }
-        for node in nodes {
-            node.afterPending {
+        preparing = promise
+        var left = awaited.count
+        for node in awaited {
+            node.afterPending { [self] in
                 left -= 1
-                if left == 0 { promise.succeed() }
+                if left == 0, preparing?.futureResult === promise.futureResult { endPreparing() }
             }
         }
         return promise.futureResult
+    }
+
+    private func endPreparing() {
+        preparing?.succeed()
+        preparing = nil
+    }
+
+    /// Only writes of keys that are not invalidated for yet must be waited for, and they went to these nodes. So a node that
+    /// hangs delays what becomes hot on it and nothing else.
+    private func homes(ofKeysNewIn served: HotKeyTable) -> [NodeState] {
+        var found: [NodeState] = []
+        for index in 0..<served.count where found.count < nodes.count {
+            let key = served[index].key
+            guard hotIndex(of: key) == nil else { continue }
+            let home = home(key)
+            if !found.contains(where: { $0 === home }) { found.append(home) }
+        }
+        return found
+    }
+
+    /// At once, in the middle of another change too: nothing is counted, cached, copied or invalidated any more.
+    func switchOff() {
+        updateNow()
+        mode = .off
+        serve(.empty)
+        fences = []
+        endPreparing()
     }
 
     /// Step 3.
@@ -82,22 +110,29 @@ extension ProxyLoop {
         cache.adopt(table: new)
     }
 
-    private func changeTopology(_ topology: ProxyTopology) {
+    func changeTopology(_ topology: ProxyTopology) {
+        let isMoved = placement != topology.placement
         placement = topology.placement
-        guard nodes.map(\.node) != topology.nodes else { return }
+        let isSameNodes = nodes.map(\.node) == topology.nodes
+        // Copies lie by placement; which of them were written under the old one nobody knows. Another hash, tag or weight moves
+        // them as another node does.
+        if isMoved || !isSameNodes {
+            for index in gates.indices { gates[index].fenced(at: now) }
+        }
+        guard !isSameNodes else { return }
         var known: [ProxyNode: NodeState] = [:]
         for state in nodes { known[state.node] = state }
         nodes = topology.nodes.map { node in known.removeValue(forKey: node) ?? NodeState(node: node, loop: self) }
         for node in nodes { node.warmUp() }
-        // A node that left answers what was sent to it; then its connections end.
+        // A node that left answers what was sent to it; then its connections end. What waits there for a write would wait for
+        // ever: writes go elsewhere now.
         for removed in known.values {
+            removed.endBlocking(.nodeLeft)
             leavingNodes.append(removed)
             removed.afterPending { [self] in
                 removed.shutDown()
                 leavingNodes.removeAll { $0 === removed }
             }
         }
-        // Copies lie by placement; which of them were written under the old one nobody knows.
-        for index in gates.indices { gates[index].fenced(at: now) }
     }
 }

@@ -43,6 +43,8 @@ final class ProxyLoop {
     var table = HotKeyTable.empty
     /// Tables whose keys a write must invalidate: what is served now, and while a snapshot changes what is served next.
     var fences: [HotKeyTable] = []
+    /// A change of snapshot that waits for replies; nil when there is none.
+    var preparing: EventLoopPromise<Void>?
     var cache: LocalCache<ByteBuffer>
     /// By the index of ``table``.
     var gates: [CopyReadGate] = []
@@ -96,6 +98,8 @@ final class ProxyLoop {
     func shutDown() {
         // First, so that what fails now is not tried again elsewhere.
         isShutDown = true
+        preparing?.succeed()
+        preparing = nil
         tickTask?.cancel()
         for session in Array(sessions.values) { session.close() }
         for node in nodes + leavingNodes { node.shutDown() }

@@ -1,3 +1,4 @@
+import DequeModule
 import HotKeyMitigation
 import Logging
 import NIOCore
@@ -11,6 +12,8 @@ final class NodeState {
     private(set) var load = NodeLoad()
     /// The node's clock, for the expiry times of copies on it.
     private(set) var lease = CopyLease()
+    /// When the node may last have lost what this agent wrote to it: its copies are not read for a lifetime after that.
+    private(set) var copiesQuarantinedAt: UInt64?
     private var clockSampledAt: UInt64 = 0
     private var isSamplingClock = false
     private var breaker: CircuitBreaker
@@ -110,10 +113,15 @@ final class NodeState {
     }
 
     @inline(__always)
-    func answered(_ entry: PendingReply) {
+    func answered(_ entry: PendingReply, _ reply: ReplyView) {
         let now = loop.now
         let latency = now > entry.sentAt ? now - entry.sentAt : 0
         guard !entry.isOwnHandshake else { return }
+        guard !reply.isNotServing else {
+            load.failed()
+            fail(entry.isProbe, .failure)
+            return
+        }
         load.completed(latencyNanoseconds: latency)
         statistics.latency.record(nanoseconds: latency)
         if let state = breaker.record(.success(latencyNanoseconds: latency), wasProbe: entry.isProbe, now: now) {
@@ -121,17 +129,37 @@ final class NodeState {
         }
     }
 
-    /// A command got no reply. An idle connection that the node closes (Redis: `timeout`) fails nothing, so it says nothing.
-    func failed(_ entry: PendingReply, _ failure: UpstreamFailure) {
-        guard !entry.isOwnHandshake else { return }
-        load.failed()
-        statistics.failures &+= 1
-        var outcome = CircuitBreaker.Outcome.failure
-        if case .timeout = failure {
-            outcome = .timeout
-            statistics.timeouts &+= 1
+    /// All commands of a connection got no reply. An idle connection that the node closes (Redis: `timeout`) fails nothing, so it
+    /// says nothing.
+    func failed(_ entries: Deque<PendingReply>, _ failure: UpstreamFailure) {
+        var commands = 0
+        var probes = 0
+        for entry in entries where !entry.isOwnHandshake {
+            if commands == 0 { load.failed() } else { load.cancelled() }
+            commands += 1
+            if entry.isProbe { probes += 1 }
         }
-        if let state = breaker.record(outcome, wasProbe: entry.isProbe, now: loop.now) { breakerChanged(to: state) }
+        guard commands > 0 else { return }
+        switch failure {
+        case .timeout:
+            statistics.timeouts &+= UInt64(commands)
+            fail(commands, probes: probes, .timeout)
+        case .cannotConnect:
+            fail(commands, probes: probes, .failure)
+        case .connectionLost, .malformedReply, .down, .overloaded, .notServing, .nodeLeft:
+            // One event, however much was on the connection: a single reset is no dead node.
+            statistics.failures &+= UInt64(commands - 1)
+            fail(probes > 0, .failure)
+        }
+    }
+
+    private func fail(_ count: Int, probes: Int, _ outcome: CircuitBreaker.Outcome) {
+        for number in 0..<count { fail(number < probes, outcome) }
+    }
+
+    private func fail(_ wasProbe: Bool, _ outcome: CircuitBreaker.Outcome) {
+        statistics.failures &+= 1
+        if let state = breaker.record(outcome, wasProbe: wasProbe, now: loop.now) { breakerChanged(to: state) }
     }
 
     /// - Parameter wasReady: whether the node had accepted it.
@@ -145,7 +173,7 @@ final class NodeState {
         lease.reset()
         clockSampledAt = 0
         // It may also have lost its memory, and our tombstones with it: a fill that is on its way could bring an old value back.
-        if wasReady { loop.quarantineCopies(on: self) }
+        if wasReady { copiesQuarantinedAt = loop.now }
     }
 
     private func breakerChanged(to state: CircuitBreaker.State) {
@@ -203,7 +231,10 @@ final class NodeState {
             let observation = lease.observe(
                 nodeMicroseconds: seconds &* 1_000_000 &+ microseconds, requestSentAt: sentAt, replyReceivedAt: loop.now
             )
-            if case .stepped = observation { loop.retractCopies(on: self) }
+            if case .stepped = observation {
+                copiesQuarantinedAt = loop.now
+                loop.retractCopies(on: self)
+            }
         }
         let failure = time.withUnsafeReadableBytes { send($0, .request(request), .resp2) }
         if failure != nil { isSamplingClock = false }
@@ -233,7 +264,13 @@ final class NodeState {
 
     /// Ends every connection; what is pending fails.
     func shutDown() {
-        for connection in openConnections + Array(dedicated.values) { connection.close(.connectionLost) }
+        for connection in openConnections { connection.close(.connectionLost) }
+        endBlocking(.connectionLost)
+    }
+
+    /// Ends the commands that wait on connections of their own, which may be for ever.
+    func endBlocking(_ failure: UpstreamFailure) {
+        for connection in Array(dedicated.values) { connection.close(failure) }
     }
 }
 

@@ -187,7 +187,7 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     @inline(__always)
     private func complete(_ entry: PendingReply, _ reply: ReplyView) {
-        if !isDedicated { node.answered(entry) }
+        if !isDedicated { node.answered(entry, reply) }
         switch entry.target {
         case .client(let session, let slot):
             if entry.counter != 0 { node.loop.recorder?.addReplyBytes(entry.counter, reply.length) }
@@ -229,8 +229,8 @@ final class UpstreamConnection: ChannelInboundHandler {
         let failed = pending
         pending = []
         node.connectionClosed(self, wasReady: wasReady)
+        if !isDedicated { node.failed(failed, failure) }
         for entry in failed {
-            if !isDedicated { node.failed(entry, failure) }
             switch entry.target {
             case .client(let session, let slot): session.complete(slot, ProxyReply.error(failure.text(node.node)))
             case .request(let request): request.fail(failure, node.node)

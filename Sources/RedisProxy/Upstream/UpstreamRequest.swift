@@ -10,6 +10,19 @@ enum UpstreamFailure {
     case malformedReply
     /// Too much waits for the node already: nothing was sent.
     case overloaded
+    /// The node answered that it serves nobody now; its own error text.
+    case notServing(String)
+    /// The topology changed while the command waited on the node.
+    case nodeLeft
+
+    /// Whether the node could not be reached for its answer, which is what lets a value past its lifetime stand in. A node that
+    /// is only busy with this agent's own commands, or answers rubbish, is there: whoever asks must be told.
+    var meansUnreachable: Bool {
+        switch self {
+        case .down, .cannotConnect, .connectionLost, .timeout, .notServing: true
+        case .malformedReply, .overloaded, .nodeLeft: false
+        }
+    }
 
     func text(_ node: ProxyNode) -> String {
         switch self {
@@ -19,6 +32,8 @@ enum UpstreamFailure {
         case .timeout: ProxyReply.nodeFailed(node, "did not answer in time")
         case .malformedReply: ProxyReply.nodeFailed(node, "sent a reply that is not RESP")
         case .overloaded: ProxyReply.nodeBusy(node)
+        case .notServing(let text): text
+        case .nodeLeft: ProxyReply.nodeLeft(node)
         }
     }
 }

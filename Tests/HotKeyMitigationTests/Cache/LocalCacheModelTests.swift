@@ -168,9 +168,9 @@ private struct CacheRun {
         }
         nextReply += 1
         let tooBig = random.next() % 20 == 0
+        let bytes = tooBig ? 2001 : Int(random.next() % 2000)
         let kept = cache.insert(
-            token, reply: nextReply, bytes: tooBig ? 2001 : Int(random.next() % 2000), requestSentAt: fill.sentAt,
-            now: now)
+            token, reply: nextReply, bytes: bytes, heldBytes: bytes, requestSentAt: fill.sentAt, now: now)
         if !fill.valid {
             #expect(!kept, "seed \(seed) at \(now): a fill that had ended was kept")
             return

@@ -16,11 +16,11 @@ private final class Subject<Reply> {
         command.withRaw { cache.lookup(index: index, command: $0, protocolVersion: version, now: now) }
     }
     func insert(
-        _ token: FillToken, reply: Reply, bytes: Int, requestSentAt: UInt64, now: UInt64,
+        _ token: FillToken, reply: Reply, bytes: Int, heldBytes: Int? = nil, requestSentAt: UInt64, now: UInt64,
         lifetimeNanosecondsMax: UInt64 = .max
     ) -> Bool {
         cache.insert(
-            token, reply: reply, bytes: bytes, requestSentAt: requestSentAt, now: now,
+            token, reply: reply, bytes: bytes, heldBytes: heldBytes ?? bytes, requestSentAt: requestSentAt, now: now,
             lifetimeNanosecondsMax: lifetimeNanosecondsMax)
     }
     func staleValue(_ index: Int, _ command: [UInt8], _ now: UInt64) -> Reply? {
@@ -217,6 +217,17 @@ private final class Subject<Reply> {
                 token, reply: "nil", bytes: 3, requestSentAt: 0, now: 1, lifetimeNanosecondsMax: 50 * millisecond))
         #expect(look(cache, 10 * millisecond).kind == .hit)
         #expect(look(cache, 50 * millisecond).kind == .fill)
+    }
+
+    @Test("what a reply holds counts against the capacity; what it says decides whether it is too big")
+    func heldBytes() throws {
+        let cache = self.cache([policy("a")], valueMax: 100)
+        let token = try #require(look(cache, 0).token)
+        let before = cache.usedBytes
+        #expect(cache.insert(token, reply: "v", bytes: 100, heldBytes: 128, requestSentAt: 0, now: 1))
+        #expect(cache.usedBytes - before == 128)
+        cache.invalidate(index: 0)
+        #expect(cache.usedBytes == 0)
     }
 
     @Test("what is too big, too long or too varied goes past the cache")

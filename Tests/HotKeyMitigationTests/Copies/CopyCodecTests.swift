@@ -16,15 +16,16 @@ import Testing
         #expect(!"__hkcop".withRaw { CopyCodec.isCopyName($0) })
     }
 
-    @Test("values and tombstones are told apart, whatever the value")
+    @Test("values, missing keys and tombstones are told apart, whatever the value")
     func content() {
-        for value in [[], Array("t".utf8), Array("v".utf8), [0, 255, 13, 10]] as [[UInt8]] {
+        for value in [[], Array("t".utf8), Array("n".utf8), Array("v".utf8), [0, 255, 13, 10]] as [[UInt8]] {
             let stored = value.withRaw { CopyCodec.encode(value: $0) }
             #expect(stored.withRaw { CopyCodec.decode($0) } == .value(headerBytes: 1))
             #expect(Array(stored.dropFirst()) == value)
         }
         #expect(CopyCodec.tombstone.withRaw { CopyCodec.decode($0) } == .tombstone)
-        for foreign in ["", "x", "tv", "hello"] {
+        #expect(CopyCodec.missing.withRaw { CopyCodec.decode($0) } == .missing)
+        for foreign in ["", "x", "tv", "nn", "hello"] {
             #expect(foreign.withRaw { CopyCodec.decode($0) } == .foreign)
         }
     }
