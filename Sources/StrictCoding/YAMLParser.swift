@@ -18,7 +18,7 @@ enum YAMLParser {
         } catch let error as DocumentError {
             throw error
         } catch let error as YamlError {
-            throw failure(error, source: source)
+            throw failure(error, source: source, text: text)
         } catch {
             throw DocumentError(.syntax, source: source, expected: "YAML", found: "\(error)")
         }
@@ -103,7 +103,35 @@ enum YAMLParser {
         return rest.isEmpty
     }
 
-    private static func failure(_ error: YamlError, source: String) -> DocumentError {
+    /// Where a field stands for the second time: Yams only says where it stands first.
+    ///
+    /// In block style the fields of one mapping begin in one column, and nothing else does before the mapping ends, except
+    /// lines of a quoted text. Where the field is not found so (as in flow style, `{a: 1, a: 2}`): its first place.
+    private static func secondField(
+        _ name: String, after mark: Mark, in text: String
+    ) -> (line: Int, column: Int) {
+        let spellings = [name, "\"\(name)\"", "'\(name)'"].map { Array($0.utf8) }
+        let lines = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        var found = 0
+        for (number, line) in zip(1..., lines).dropFirst(mark.line - 1) {
+            // The first field may follow the dash of a list on its line.
+            let isFirst = number == mark.line
+            let indent = line.prefix(mark.column - 1)
+            guard indent.count == mark.column - 1, isFirst || indent.allSatisfy({ $0 == UInt8(ascii: " ") }) else {
+                continue
+            }
+            let field = line.dropFirst(mark.column - 1)
+            let isNamed = spellings.contains { spelling in
+                field.starts(with: spelling)
+                    && field.dropFirst(spelling.count).drop { $0 == UInt8(ascii: " ") }.first == UInt8(ascii: ":")
+            }
+            if isNamed { found += 1 }
+            if found == 2 { return (number, mark.column) }
+        }
+        return (mark.line, mark.column)
+    }
+
+    private static func failure(_ error: YamlError, source: String, text: String) -> DocumentError {
         func at(_ mark: Mark, _ context: YamlError.Context?, _ problem: String) -> DocumentError {
             DocumentError(
                 .syntax, source: source, line: mark.line, column: mark.column, expected: "YAML",
@@ -115,10 +143,11 @@ enum YAMLParser {
             return at(mark, context, problem)
         case .duplicatedKeysInMapping(let names, let context):
             // The context's text is the whole document, not worth repeating.
-            let shown = names.first.map(DocumentNode.quoted) ?? ""
+            let name = names.first ?? ""
+            let place = secondField(name, after: context.mark, in: text)
             return DocumentError(
-                .duplicateField, source: source, line: context.mark.line, column: context.mark.column,
-                expected: "each field once", found: "\"\(shown)\" again")
+                .duplicateField, source: source, line: place.line, column: place.column,
+                expected: "each field once", found: "\"\(DocumentNode.quoted(name))\" again")
         case .reader(let problem, _, _, _):
             return DocumentError(.syntax, source: source, expected: "YAML", found: problem)
         default:

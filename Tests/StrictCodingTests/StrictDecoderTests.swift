@@ -93,7 +93,12 @@ private func refusal(_ text: String, sourceLocation: SourceLocation = #_sourceLo
         ("[]", .wrongType, "", 1),
         ("", .wrongType, "", 1),
         ("{\"schema\":1,\"rules\":[],\n\"schema\":1}", .duplicateField, "", 2),
-        ("schema: 1\nrules: []\nschema: 1\n", .duplicateField, "", 1),
+        ("schema: 1\nrules: []\nschema: 1\n", .duplicateField, "", 3),
+        (
+            "schema: 1\nrules:\n- pattern: a\n  copies: 1\n- pattern: b\n  copies: 1\n  \"pattern\" : c\n",
+            .duplicateField, "", 7
+        ),
+        ("rules: []\nschema: {a: 1,\n a: 2}\n", .duplicateField, "", 2),
         ("{\"schema\":1,\"rules\":[]} x", .syntax, "", 1),
         ("{\"schema\":1,\n\"rules\":[}", .syntax, "", 2),
         ("{\"schema\":01,\"rules\":[]}", .syntax, "", 1),
