@@ -52,6 +52,8 @@ public enum RegistryLimits {
     /// A multi carries at most this many bytes of data; ZooKeeper refuses requests of 1 MiB.
     public static let multiBytesMax = 512 << 10
     public static let publishAttemptsMax = 8
+    /// Keys that a publisher remembers because there was no room for them.
+    public static let waitingKeysMax = hotKeysMax
 
     // Subscribing.
     public static let rereadMilliseconds = 30_000

@@ -130,20 +130,33 @@ extension WithServers {
             try await app.with { client in try await app.initialise(client) }
             let server = try await SharedServer.shared.server()
             let proxy = try await FaultProxy.start(to: server)
-            try await app.with(at: proxy.address, session: 10_000, operation: 4_000) { client in
-                let ann = try app.makeOperator(client)
-                for round in 0..<5 {
-                    // The request arrives, its answer does not.
-                    try await proxy.stop(.serverToClient)
-                    async let outcome = ann.pin(KeyName("key-\(round)"))
-                    try await Task.sleep(for: .milliseconds(30 * round))
-                    try await proxy.resetConnections()
-                    try await proxy.heal()
-                    #expect(try await outcome.changed)
+            try await app.with { observer in
+                try await app.with(at: proxy.address, session: 10_000, operation: 10_000) { client in
+                    let ann = try app.makeOperator(client)
+                    for round in 1...3 {
+                        // The write arrives, its answer does not: it is on its way back when the connection breaks.
+                        try await proxy.delay(milliseconds: 400)
+                        async let outcome = ann.pin(KeyName("key-\(round)"))
+                        try await eventually("write \(round) has arrived") {
+                            try await observer.get(app.paths.pins).stat.version == round
+                        }
+                        try await proxy.resetConnections()
+                        try await proxy.heal()
+                        #expect(try await outcome.changed)
+                    }
+                    for round in 4...5 {
+                        // Not even the request arrives.
+                        try await proxy.stop(.clientToServer)
+                        async let outcome = ann.pin(KeyName("key-\(round)"))
+                        try await proxy.resetConnections()
+                        try await proxy.heal()
+                        #expect(try await outcome.changed)
+                    }
+                    let pins = try await ann.pins()
+                    #expect(pins.document.pins.count == 5)
+                    #expect(pins.document.history.count == 5, "each edit stands once in the history")
+                    #expect(pins.version == 5, "and was written once")
                 }
-                let pins = try await ann.pins()
-                #expect(pins.document.pins.count == 5)
-                #expect(pins.document.history.count == 5, "each edit stands once in the history")
             }
             await proxy.stop()
         }

@@ -192,13 +192,70 @@ private struct Registry {
     @Test func aFullBucketRefusesAndIsNeverCut() throws {
         var registry = try Registry()
         var planner = PublishPlanner(registry.published, paths: paths)
-        let long = String(repeating: "k", count: 1_000)
-        let keys = (0...).lazy.map { KeyName("\(long)\($0)") }.filter { $0.bucket == 5 }.prefix(70)
-        let refused = planner.submit(keys.map { .set(record($0)) })
+        let refused = planner.submit(keysThatOverfillABucket.map { .set(record($0)) })
         #expect(!refused.isEmpty && refused.allSatisfy { $0.reason == .bucketFull })
         _ = try registry.publish(&planner)
         #expect(registry.nodes[paths.bucket(5)]!.data.count <= RegistryLimits.bucketBytesMax)
         #expect(registry.bucket(5).keys.count == 70 - refused.count)
+    }
+
+    /// A registry whose bucket 5 is full, and the keys that did not fit, hottest first: the later, the hotter.
+    private func fullBucket() throws -> (Registry, PublishPlanner, published: [KeyName], waiting: [KeyName]) {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        let records = keysThatOverfillABucket.enumerated().map { record($1, reads: Double(1_000 + $0)) }
+        let refused = planner.submit(records.map(HotUpdate.set)).map(\.key)
+        #expect(refused.count > 3 && planner.waitingCount == refused.count)
+        _ = try registry.publish(&planner)
+        #expect(planner.isIdle, "what waits is not tried before there is room")
+        #expect(planner.waitingCount == refused.count)
+        return (registry, planner, keysThatOverfillABucket.filter { !refused.contains($0) }, refused.reversed())
+    }
+
+    @Test func aKeyThatWasRefusedIsPublishedWhenThereIsRoomTheHottestFirst() throws {
+        var (registry, planner, published, waiting) = try fullBucket()
+        _ = planner.submit([.remove(published[0]), .remove(published[7])])
+        _ = try registry.publish(&planner)
+        let now = Set(registry.bucket(5).keys.map(\.key))
+        #expect(now.isSuperset(of: waiting.prefix(2)) && now.isDisjoint(with: waiting.dropFirst(2)))
+        #expect(registry.nodes[paths.bucket(5)]!.data.count <= RegistryLimits.bucketBytesMax)
+        #expect(planner.isIdle && planner.waitingCount == waiting.count - 2)
+        #expect(Set(registry.head.changes.filter { $0.record != nil }.map(\.key)).isSuperset(of: waiting.prefix(2)))
+    }
+
+    @Test func aRefusedKeyThatIsNotHotAnyMoreDoesNotComeBack() throws {
+        var (registry, planner, published, waiting) = try fullBucket()
+        _ = planner.submit([.remove(waiting[0]), .remove(published[0])])
+        _ = try registry.publish(&planner)
+        let now = Set(registry.bucket(5).keys.map(\.key))
+        #expect(!now.contains(waiting[0]) && now.contains(waiting[1]))
+        // Nor one that is not among those that are to be the whole set.
+        _ = planner.submit(planner.updates(towards: [record("a")]))
+        _ = try registry.publish(&planner)
+        #expect(planner.waitingCount == 0 && registry.published.records.map(\.key) == ["a"])
+    }
+
+    @Test func roomThatWasTakenAndGivenUpBeforeAPublicationIsUsed() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        let refused = planner.submit(keysThatOverfillABucket.map { .set(record($0)) }).map(\.key)
+        _ = planner.submit(keysThatOverfillABucket.filter { !refused.contains($0) }.map(HotUpdate.remove))
+        #expect(!planner.isIdle, "nothing is pending, but there is room for what waits")
+        _ = try registry.publish(&planner)
+        #expect(Set(registry.published.records.map(\.key)) == Set(refused))
+        #expect(planner.isIdle && planner.waitingCount == 0)
+    }
+
+    @Test func aPublishedKeyWhoseChangeDoesNotFitFollowsWhenItDoes() throws {
+        var (registry, planner, published, _) = try fullBucket()
+        // "cooling" takes four bytes more than "hot".
+        let cooled = published.map { record($0, .cooling, reads: 9_999) }
+        #expect(!planner.submit(cooled.map(HotUpdate.set)).isEmpty, "or nothing is tested: choose other lengths")
+        _ = try registry.publish(&planner)
+        #expect(!published.allSatisfy { registry.published.records[$0]?.state == .cooling })
+        _ = planner.submit([.remove(published[0])])
+        _ = try registry.publish(&planner)
+        #expect(published.dropFirst().allSatisfy { registry.published.records[$0]?.state == .cooling })
     }
 
     @Test func changesDuringAPublicationGoIntoTheNext() throws {

@@ -88,6 +88,32 @@ extension WithServers {
             }
         }
 
+        @Test func aKeyWithoutRoomIsPublishedWhenAnotherLeaves() async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                try await app.initialise(client)
+                let subscriber = RegistrySubscriber(store: client, paths: app.paths, logger: app.logger)
+                try await app.lead(client) { leadership in
+                    let publisher = try await app.openPublisher(client, leadership)
+                    try await running([{ try await subscriber.run() }, { try await publisher.run() }]) {
+                        let keys = keysThatOverfillABucket
+                        let refused = await publisher.submit(keys.map { .set(record($0)) })
+                        #expect(!refused.isEmpty && refused.allSatisfy(\.reason.isForLackOfRoom))
+                        #expect(await publisher.metrics.waiting == refused.count)
+                        try await follow(subscriber, "those that fit") { $0.hot.count == keys.count - refused.count }
+                        #expect(app.lines.all.contains { $0.hasPrefix("warning") && $0.contains("it waits for room") })
+                        let taken = keys.filter { key in !refused.contains { $0.key == key } }
+                        await publisher.submit(taken.map(HotUpdate.remove))
+                        try await follow(subscriber, "those that waited") {
+                            Set($0.hot.map(\.key)) == Set(refused.map(\.key))
+                        }
+                        #expect(await publisher.metrics.waiting == 0)
+                        #expect(app.lines.all.contains { $0.hasPrefix("notice") && $0.contains("room again") })
+                    }
+                }
+            }
+        }
+
         @Test func aDeposedPublishersTransactionFailsAsAWhole() async throws {
             let app = try await TestApp()
             try await app.with { client in
@@ -153,9 +179,15 @@ extension WithServers {
                             agent: try AgentID("x")))
                     for round in 1...5 {
                         await publisher.submit([.set(record(KeyName("key-\(round)")))])
-                        try await proxy.stop(.serverToClient)
+                        // In the first rounds the transaction arrives and its answer does not, then not even that.
+                        let isAnswerLost = round <= 3
+                        try await proxy.stop(isAnswerLost ? .serverToClient : .clientToServer)
                         async let done: Void = publisher.flush()
-                        try await Task.sleep(for: .milliseconds(20 * round))
+                        if isAnswerLost {
+                            try await eventually("transaction \(round) has arrived") {
+                                try await holder.get(app.paths.hot).stat.version == round
+                            }
+                        }
                         try await proxy.resetConnections()
                         try await proxy.heal()
                         try await done
@@ -217,6 +249,31 @@ extension WithServers {
                     head.version = 6
                     try await client.set(app.paths.hot, try RegistryCodec.encode(head, source: ""), version: nil)
                     try await follow(subscriber, "the way forward") { $0.position?.version == 6 && $0.view == .fresh }
+                }
+            }
+        }
+
+        @Test func aPinDoesNotWaitForANodeThatIsReadAgainAndAgain() async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                try await app.initialise(client)
+                let subscriber = RegistrySubscriber(store: client, paths: app.paths, logger: app.logger)
+                try await running([{ try await subscriber.run() }]) {
+                    try await follow(subscriber, "the registry") { $0.view == .fresh }
+                    // A head that is older than what is applied is read again after 50 ms, 100 ms, 200 ms, … up to 5 s.
+                    var head = try await app.makeOperator(client).hotSet().head
+                    head.epoch -= 1
+                    try await client.set(app.paths.hot, try RegistryCodec.encode(head, source: ""), version: nil)
+                    let attempts = 8
+                    try await eventually("a long pause") { subscriber.metrics.backwardRefused == attempts }
+                    _ = try await app.makeOperator(client).pin("urgent")
+                    try await follow(subscriber, "the pin") { $0.effectiveHotSet()["urgent"] != nil }
+                    #expect(subscriber.metrics.backwardRefused == attempts, "applied within the pause")
+                    // The head is not given up for it.
+                    try await eventually("the next attempt") { subscriber.metrics.backwardRefused > attempts }
+                    head.epoch += 2
+                    try await client.set(app.paths.hot, try RegistryCodec.encode(head, source: ""), version: nil)
+                    try await follow(subscriber, "the way forward") { $0.view == .fresh }
                 }
             }
         }

@@ -203,4 +203,27 @@ import Testing
             #expect(throws: RegistryError.self) { try AgentID(id) }
         }
     }
+
+    /// The table in docs/znode-schema.md, "How many keys fit".
+    @Test(arguments: [
+        (20, 293, 417), (100, 216, 276), (200, 162, 194), (300, 130, 149), (500, 93, 102), (1_024, 53, 56),
+    ])
+    func aBucketHoldsAsManyKeysAsDocumented(keyBytes: Int, fewest: Int, most: Int) throws {
+        let key = KeyName([UInt8](repeating: UInt8(ascii: "k"), count: keyBytes))
+        let since = Timestamp("2026-11-22T10:00:00.100Z")!
+        let usual = HotRecord(
+            key: key, state: .hot, readsPerSecond: 5_230, errorPerSecond: 12, sources: ["agents"], since: since)
+        let largest = HotRecord(
+            key: key, state: .cooling, kind: .write, readsPerSecond: 1_000_000, writesPerSecond: 1_000_000,
+            bytesPerSecond: 1_000_000_000, errorPerSecond: 100_000, sources: ["agents"], since: since)
+        let empty = try RegistryCodec.encode(HotBucket(version: 1 << 53), source: "").count
+        func room(for record: HotRecord) throws -> Int {
+            let bytes =
+                try RegistryCodec.encode(HotBucket(version: 1 << 53, keys: [record]), source: "").count - empty + 1
+            return (RegistryLimits.bucketBytesMax - 64) / bytes
+        }
+        #expect(empty <= 64)
+        #expect(try room(for: usual) == most)
+        #expect(try room(for: largest) == fewest)
+    }
 }

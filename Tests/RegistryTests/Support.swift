@@ -120,6 +120,12 @@ func running<Result: Sendable>(
 
 let start = Timestamp("2026-11-22T10:00:00Z")!
 
+/// More keys of one bucket, 5, than fit into it. Searched for once: it takes thousands of hashes of a kilobyte.
+let keysThatOverfillABucket: [KeyName] = {
+    let long = String(repeating: "k", count: 1_000)
+    return Array((1_000...).lazy.map { KeyName("\(long)\($0)") }.filter { $0.bucket == 5 }.prefix(70))
+}()
+
 func record(
     _ key: KeyName, _ state: HotState = .hot, kind: HotKind = .read, reads: Double = 5_230, copies: Int? = 3
 ) -> HotRecord {

@@ -71,17 +71,25 @@ public actor HotSetPublisher {
     /// What stands in the registry, without what is pending.
     public var published: HotRecords { planner.records }
     public var position: HotPosition { planner.head.position }
-    public var metrics: PublisherMetrics { counters }
+    public var metrics: PublisherMetrics {
+        var metrics = counters
+        metrics.waiting = planner.waitingCount
+        return metrics
+    }
 
-    /// Takes changes for the next publication. Returns those that can never be published, each with its reason; they are
-    /// logged and counted, the others are taken. A record that differs from what is published in rates only is no change.
+    /// Takes changes for the next publication. Returns those that it will not hold, each with its reason; they are logged and
+    /// counted, the others are taken. What there is no room for is kept, and published as soon as there is. A record that
+    /// differs from what is published in rates only is no change.
     @discardableResult
     public func submit(_ updates: [HotUpdate]) -> [RefusedUpdate] {
         let refused = planner.submit(updates)
         counters.refused += refused.count
         if let first = refused.first {
             logger.warning(
-                "changes of the hot set were refused", metadata: ["count": "\(refused.count)", "first": "\(first)"])
+                "changes of the hot set were refused",
+                metadata: [
+                    "count": "\(refused.count)", "first": "\(first)", "waiting-for-room": "\(planner.waitingCount)",
+                ])
         }
         noteActivity()
         return refused
@@ -122,7 +130,16 @@ public actor HotSetPublisher {
             noteActivity()
         }
         do {
-            guard let publication = try planner.plan(now: .now, coordinator: coordinator) else { return }
+            let waiting = planner.waitingCount
+            let planned = try planner.plan(now: .now, coordinator: coordinator)
+            if planner.waitingCount < waiting {
+                logger.notice(
+                    "there is room again for keys that waited to be published",
+                    metadata: [
+                        "count": "\(waiting - planner.waitingCount)", "waiting-for-room": "\(planner.waitingCount)",
+                    ])
+            }
+            guard let publication = planned else { return }
             for (index, step) in publication.steps.enumerated() {
                 try await write(step)
                 planner.committed(index, of: publication)
@@ -234,6 +251,8 @@ public struct PublisherMetrics: Sendable, Hashable {
     /// More than ``publications`` where one needed several.
     public var transactions = 0
     public var retries = 0
-    /// Changes that could never be published.
+    /// Changes that could not be published when they were submitted.
     public var refused = 0
+    /// Keys that there is no room for now.
+    public var waiting = 0
 }

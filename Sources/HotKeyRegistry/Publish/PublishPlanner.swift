@@ -15,7 +15,9 @@ public enum HotUpdate: Sendable, Hashable {
     }
 }
 
-/// A change that cannot be published, and why. Everything else that was submitted with it is.
+/// A change that is not published, and why. Everything else that was submitted with it is.
+///
+/// What there is no room for waits, and is published when others have left; see ``Reason/isForLackOfRoom``.
 public struct RefusedUpdate: Sendable, Hashable, CustomStringConvertible {
     public enum Reason: Sendable, Hashable {
         /// Over 1 KiB.
@@ -26,6 +28,9 @@ public struct RefusedUpdate: Sendable, Hashable, CustomStringConvertible {
         case bucketFull
         /// The record makes no sense.
         case invalid(String)
+
+        /// The change waits for room, unless the key is changed again before. Any other can never be published.
+        public var isForLackOfRoom: Bool { self == .tooManyKeys || self == .bucketFull }
     }
     public var key: KeyName
     public var reason: Reason
@@ -33,8 +38,9 @@ public struct RefusedUpdate: Sendable, Hashable, CustomStringConvertible {
     public var description: String {
         switch reason {
         case .keyTooLong: "the key of \(key.bytes.count) bytes is longer than \(RegistryLimits.keyBytesMax)"
-        case .tooManyKeys: "\(key): the hot set is full, \(RegistryLimits.hotKeysMax) keys"
-        case .bucketFull: "\(key): its bucket of \(RegistryLimits.bucketBytesMax) bytes is full"
+        case .tooManyKeys: "\(key): the hot set is full, \(RegistryLimits.hotKeysMax) keys; it waits for room"
+        case .bucketFull:
+            "\(key): its bucket \(key.bucket) of \(RegistryLimits.bucketBytesMax) bytes is full; it waits for room"
         case .invalid(let problem): "\(key): \(problem)"
         }
     }
@@ -73,6 +79,10 @@ struct PublishPlanner: Sendable {
     /// Bytes that each bucket's document will have with what is pending.
     private var bucketBytes: [Int]
     private var keyCount: Int
+    /// What there was no room for, by key, with the bytes that it takes: the newest word on each of these keys.
+    private var waiting: [KeyName: (record: HotRecord, bytes: Int)] = [:]
+    /// A key went or became smaller since what waits was offered last.
+    private var isThereNewRoom = false
     /// Buckets that do not say what the head says and must be written although no key in them changed.
     private var torn: Set<Int> = []
     private let epoch: Int64
@@ -111,7 +121,12 @@ struct PublishPlanner: Sendable {
         }
     }
 
-    var isIdle: Bool { pending.isEmpty && torn.isEmpty }
+    /// Also false when room has been made for what waits although nothing is published of that: a key that was taken and
+    /// given up before it was published.
+    var isIdle: Bool { pending.isEmpty && torn.isEmpty && !(isThereNewRoom && !waiting.isEmpty) }
+
+    /// Keys that there is no room for.
+    var waitingCount: Int { waiting.count }
 
     // MARK: - Gathering
 
@@ -123,7 +138,7 @@ struct PublishPlanner: Sendable {
     func updates(towards wanted: [HotRecord]) -> [HotUpdate] {
         let keys = Set(wanted.map(\.key))
         let known = Set(records.map(\.key)).union(inFlight.keys).union(pending.keys)
-        let present = known.filter { prospective($0) != nil }
+        let present = known.filter { prospective($0) != nil }.union(waiting.keys)
         return present.subtracting(keys).sorted().map(HotUpdate.remove) + wanted.map(HotUpdate.set)
     }
 
@@ -140,6 +155,7 @@ struct PublishPlanner: Sendable {
 
     private mutating func take(_ update: HotUpdate) -> RefusedUpdate.Reason? {
         let key = update.key
+        waiting[key] = nil
         let before = prospective(key)
         var after: HotRecord?
         if case .set(let record) = update {
@@ -153,12 +169,17 @@ struct PublishPlanner: Sendable {
             after = record
         }
         if before == nil && after == nil { return nil }
-        let bytes = bucketBytes[key.bucket] + Self.bytes(of: after) - Self.bytes(of: before)
+        let ownBytes = Self.bytes(of: after)
+        let bytes = bucketBytes[key.bucket] + ownBytes - Self.bytes(of: before)
         let count = keyCount + (after == nil ? 0 : 1) - (before == nil ? 0 : 1)
-        if after != nil {
-            if count > RegistryLimits.hotKeysMax { return .tooManyKeys }
-            if bytes > RegistryLimits.bucketBytesMax { return .bucketFull }
+        if let after {
+            let isTooMany = count > RegistryLimits.hotKeysMax
+            if isTooMany || bytes > RegistryLimits.bucketBytesMax {
+                if waiting.count < RegistryLimits.waitingKeysMax { waiting[key] = (after, ownBytes) }
+                return isTooMany ? .tooManyKeys : .bucketFull
+            }
         }
+        if bytes < bucketBytes[key.bucket] { isThereNewRoom = true }
         bucketBytes[key.bucket] = bytes
         keyCount = count
         if after == withoutPending(key) {
@@ -169,13 +190,31 @@ struct PublishPlanner: Sendable {
         return nil
     }
 
+    /// Takes what waits and fits by now, the hottest first. Looks at all that waits, but only after a key has gone or become
+    /// smaller, and encodes nothing that does not fit.
+    private mutating func offerWaiting() {
+        guard isThereNewRoom, !waiting.isEmpty else { return }
+        isThereNewRoom = false
+        let fitting = waiting.values.filter { record, bytes in
+            let before = prospective(record.key)
+            return (before != nil || keyCount < RegistryLimits.hotKeysMax)
+                && bucketBytes[record.key.bucket] + bytes - Self.bytes(of: before) <= RegistryLimits.bucketBytesMax
+        }.map(\.record)
+        func heat(_ record: HotRecord) -> Double { record.readsPerSecond + record.writesPerSecond }
+        for record in fitting.sorted(by: { (heat($1), $0.key) < (heat($0), $1.key) }) {
+            // Those before it may have used the room up: then it waits on.
+            _ = take(.set(record))
+        }
+    }
+
     // MARK: - Planning
 
-    /// The publication of everything pending; nil when there is nothing to write. What is submitted from now on goes into
-    /// the next one. Tell ``committed(_:of:)`` of every step before planning again; a planner whose publication failed
-    /// does not know the registry any more and is of no further use.
+    /// The publication of everything pending, and of what waits and has room by now; nil when there is nothing to write. What
+    /// is submitted from now on goes into the next one. Tell ``committed(_:of:)`` of every step before planning again; a
+    /// planner whose publication failed does not know the registry any more and is of no further use.
     mutating func plan(now: Timestamp, coordinator: AgentID) throws -> Publication? {
-        guard !isIdle else { return nil }
+        offerWaiting()
+        guard !pending.isEmpty || !torn.isEmpty else { return nil }
         let version = newestVersion + 1
         let changed = Set(pending.keys.map(\.bucket)).union(torn).sorted()
         var next = records

@@ -1,17 +1,20 @@
 /// Where an app's znodes are. Nothing outside this file spells a path.
 public struct RegistryPaths: Sendable, Hashable {
+    /// The znode above all apps where nobody says otherwise.
+    public static let defaultRoot = "/hotkeys"
+
     public let root: String
     public let app: AppName
 
     /// - Parameters:
-    ///   - root: an absolute path without a slash at its end, `/hotkeys` by convention.
+    ///   - root: an absolute path without a slash at its end.
     ///   - app: 1 to 64 letters, digits, `.`, `_` or `-`.
     /// - Throws: ``RegistryError/Code/badArgument``.
-    public init(root: String = "/hotkeys", app: String) throws(RegistryError) {
+    public init(root: String = defaultRoot, app: String) throws(RegistryError) {
         try self.init(root: root, app: AppName(app))
     }
 
-    public init(root: String = "/hotkeys", app: AppName) throws(RegistryError) {
+    public init(root: String = defaultRoot, app: AppName) throws(RegistryError) {
         let parts = root.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
         let isValid =
             root.utf8.first == UInt8(ascii: "/") && root.utf8.count <= RegistryLimits.rootBytesMax
@@ -19,7 +22,7 @@ public struct RegistryPaths: Sendable, Hashable {
         guard isValid, parts.first != "zookeeper" else {
             throw RegistryError(
                 .badArgument,
-                "the registry's root \"\(root)\" is not usable: expected an absolute path such as /hotkeys, of letters, "
+                "the registry's root \"\(root)\" is not usable: expected an absolute path such as \(Self.defaultRoot), of letters, "
                     + "digits, '.', '_', '-' and ':', at most \(RegistryLimits.rootBytesMax) bytes, not under /zookeeper"
             )
         }

@@ -26,6 +26,9 @@ public struct RegistrySnapshot: Sendable {
     /// `off`, a plain proxy, while nothing else is known.
     public var mode: ControlDocument.Mode { control?.mode ?? .off }
 
+    /// Whether something else than the elected agent decides what is hot.
+    public var isDetectionExternal: Bool { control?.detection == .external }
+
     /// How long ago the registry was last known to say this: 0 while fresh, nil when nothing is known.
     public func ageMilliseconds(at now: ContinuousClock.Instant = .now) -> Int64? {
         switch view {

@@ -126,10 +126,21 @@ public final class RegistrySubscriber: Sendable {
         }
     }
 
+    /// Reads what is due as soon as it is. What could not be read waits for its next attempt; news of other nodes do not wait
+    /// with it, or a pin could lie for the whole of a back-off that a lagging head has caused.
     private func follow() async throws {
         var backoff = Backoff(
             millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
+        var unread: Set<WatchedNode> = []
+        var retryAt = ContinuousClock.now
         while true {
+            if !unread.isEmpty {
+                // A new connection reads everything and does not wait for the old one's failures.
+                let isNews = try await work.first(within: max(.zero, retryAt - .now)) {
+                    $0.isFullRead || ($0.isConnected && !$0.due.isEmpty) ? true : nil
+                }
+                if isNews == nil { work.update { [unread] in $0.due.formUnion(unread) } }
+            }
             try await work.first { $0.isConnected && !$0.due.isEmpty ? () : nil }
             let due = work.update { work in
                 let due = work
@@ -141,12 +152,14 @@ public final class RegistrySubscriber: Sendable {
                 count { $0.fullReads += 1 }
                 backoff.reset()
             }
-            let unread = try await read(due.due)
-            if unread.isEmpty { continue }
-            // A new connection reads everything and does not wait for the old one's failures.
-            let delay = backoff.next(random: .random(in: 0.5..<1))
-            _ = try await work.first(within: delay) { $0.isFullRead ? true : nil }
-            work.update { $0.due.formUnion(unread) }
+            unread.subtract(due.due)
+            let failed = try await read(due.due)
+            if !failed.isEmpty {
+                unread.formUnion(failed)
+                retryAt = .now + backoff.next(random: .random(in: 0.5..<1))
+            } else if unread.isEmpty {
+                backoff.reset()
+            }
         }
     }
 
