@@ -40,12 +40,6 @@ public final class MergedWindow {
     public var agentCount: Int { agents.count }
     public var keyCount: Int { keys.keyCount }
 
-    /// The last sequence number seen from an agent, to ask for what follows; nil when its epoch is not this one.
-    public func lastSequence(of agent: String, epoch: UInt64) -> UInt64? {
-        guard let ledger = agents[agent], ledger.epoch == epoch else { return nil }
-        return ledger.lastSequence
-    }
-
     /// Counts the frames that one pull brought. Throws `malformedReport` for the first frame that is not well formed and
     /// `tooMany` for one agent too many; then nothing of the pull is counted.
     @discardableResult
@@ -124,30 +118,6 @@ public final class MergedWindow {
     public func sample(of key: [UInt8], rule: DetectionRule) -> HeatSample {
         let entry = keys.find(key, hash: KeyHash.hash(key, seed: seed))
         return keys.sample(at: entry, rule: rule, ending: lastEndedSlice)
-    }
-
-    /// The keys of the largest rates, largest first. Looks at every key: for people, not for each slice.
-    public func top(_ count: Int, rules: RuleSet) -> [(key: [UInt8], sample: HeatSample)] {
-        var found: [(key: [UInt8], sample: HeatSample)] = []
-        keys.forEachEntry { entry in
-            let name = keys.key(at: entry)
-            guard let match = rules.match(name) else { return }
-            let sample = keys.sample(at: entry, rule: match.rule, ending: lastEndedSlice)
-            let rate = sample.readsPerSecond + sample.writesPerSecond
-            if rate > 0 { found.append((Array(name), sample)) }
-            if found.count >= 4 * max(count, 64) { found = Self.largest(count, of: found) }
-        }
-        return Self.largest(count, of: found)
-    }
-
-    private static func largest(
-        _ count: Int, of found: [(key: [UInt8], sample: HeatSample)]
-    ) -> [(key: [UInt8], sample: HeatSample)] {
-        let sorted = found.sorted {
-            $0.sample.readsPerSecond + $0.sample.writesPerSecond
-                > $1.sample.readsPerSecond + $1.sample.writesPerSecond
-        }
-        return Array(sorted.prefix(count))
     }
 
     func hash(of key: [UInt8]) -> UInt64 { KeyHash.hash(key, seed: seed) }

@@ -248,10 +248,6 @@ final class SlidingWindow {
 
     func hash(at entry: Int) -> UInt64 { table.hash(at: entry) }
 
-    func forEachEntry(_ body: (Int) -> Void) {
-        for entry in 0..<table.highWater where table.isPresent(entry) { body(entry) }
-    }
-
     /// The entries noted since the last call that are still there.
     func takeNoted() -> [Int] {
         let entries = noted.lazy.map { Int($0) }.filter { self.table.isPresent($0) && self.states[$0].isNoted }
