@@ -5,6 +5,8 @@ public struct AgentError: Error, Sendable, CustomStringConvertible {
         case unusableTopology
         /// A rule of the registry cannot be used by this version.
         case unusableRules
+        /// The peer listener is bound to an address under which other hosts would find themselves.
+        case unreachablePeer
         /// A command of the agent's own was called wrongly.
         case badCommand
         /// A service of the agent ended although nobody asked it to.

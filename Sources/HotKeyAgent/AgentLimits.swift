@@ -14,6 +14,10 @@ enum AgentLimits {
     static let expiryCheckMillisecondsMax = 5_000
     /// Reports are late when the process was stopped; more than this and the clock of the slices starts anew.
     static let reportLagMillisecondsMax = 1_000
+    /// How often it is said, as long as it holds, that two agents of the registry are one.
+    static let duplicateAgentLogSeconds = 60
+    /// Changes that are logged each by itself when they cannot be published; the publisher's own line has their number.
+    static let refusalsLoggedMax = 10
     /// The coordinator decides this long after each slice's end by its own clock, so that frames on their way are counted.
     static let decisionMilliseconds = 100
     /// Keys in one message on `__hotkeys__`; a larger change goes out in several.

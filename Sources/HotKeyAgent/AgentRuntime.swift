@@ -29,6 +29,10 @@ public struct AgentRuntime: Service {
         self.logger = logger
         paths = try RegistryPaths(root: configuration.zookeeper.root, app: configuration.app)
         id = try AgentID(configuration.id)
+        if let reason = configuration.reasonNotToAdvertise(configuration.peer) {
+            throw AgentError(
+                .unreachablePeer, "the peer address \(configuration.peer) must not be published: \(reason)")
+        }
         zookeeper = try ZooKeeperConfiguration(
             connectString: configuration.zookeeper.connectString,
             sessionTimeoutMilliseconds: configuration.zookeeper.sessionTimeoutMilliseconds,
@@ -83,6 +87,7 @@ public struct AgentRuntime: Service {
             ? nil
             : CoordinatorService(
                 store: store, paths: paths, id: id, subscriber: subscriber, group: group, logger: logger)
+        // Random, so that no two starts of any agents share one: by it the coordinator tells one agent under two ids.
         let reports = ReportStore(epoch: UInt64.random(in: 1...UInt64(Int64.max)))
         // The report service tells the acting service of local hot keys, which tells the report service of rules: one of the two
         // is reached through a box.
@@ -135,7 +140,6 @@ public struct AgentRuntime: Service {
                 ])
             defer { tasks.cancelAll() }
             guard let ending = try await tasks.next() else { return }
-            // The HTTP side ends by itself on the same signal, and may be the first to be seen.
             if case .service(let name) = ending, !Task.isCancelled, !Task.isShuttingDownGracefully {
                 throw AgentError(.serviceEnded, "the agent's \(name) ended although nobody asked it to")
             }

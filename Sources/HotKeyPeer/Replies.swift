@@ -76,6 +76,8 @@ public struct AgentStatus: Codable, Sendable, Hashable {
     public var uptimeSeconds: Int64
     /// `off`, `observe` or `mitigate`, as the agent acts now.
     public var mode: String
+    /// `embedded`, or `external` where no agent decides what is hot; nil while it is not known.
+    public var detection: String?
     /// `leader`, `candidate` or `none`.
     public var leadership: String
     /// Id of the agent that coordinates, as far as this one knows.
@@ -94,7 +96,8 @@ public struct AgentStatus: Codable, Sendable, Hashable {
 
     public init(
         id: String, app: String, version: String, startedAt: String, uptimeSeconds: Int64, mode: String,
-        leadership: String, coordinator: String?, view: View, hotKeys: Int, localHotKeys: Int, reportEpoch: UInt64,
+        detection: String?, leadership: String, coordinator: String?, view: View, hotKeys: Int, localHotKeys: Int,
+        reportEpoch: UInt64,
         reportSequence: UInt64, pushLagMilliseconds: Int64?, nodes: [Node], counters: Counters
     ) {
         self.id = id
@@ -103,6 +106,7 @@ public struct AgentStatus: Codable, Sendable, Hashable {
         self.startedAt = startedAt
         self.uptimeSeconds = uptimeSeconds
         self.mode = mode
+        self.detection = detection
         self.leadership = leadership
         self.coordinator = coordinator
         self.view = view

@@ -1,6 +1,10 @@
 /// Every bound of the tool that is not the registry's or the agents' own.
 enum ControlLimits {
     static let timeoutMillisecondsDefault: Int64 = 5_000
+    /// The tool holds nothing that ends with its session. ZooKeeper's library gives up a connection that is silent after two
+    /// thirds of this, so a shorter one makes a decision wait less for a connection that has died without a word. Servers
+    /// grant no less than two of their ticks, 4 s by default.
+    static let sessionTimeoutMilliseconds = 4_000
     /// The longest time to live that can be asked for.
     static let timeSpanMillisecondsMax: Int64 = 3_650 * 86_400_000
     /// Agents that are asked at the same time.

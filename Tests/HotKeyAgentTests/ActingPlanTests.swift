@@ -68,6 +68,13 @@ import Testing
         #expect(plan.denied == ["published", "local"])
     }
 
+    @Test func withExternalDetectionTheAgentsOwnDecisionsDoNotCount() {
+        let plan = plan(
+            registry(detection: .external, pins: [pin("pinned")], hot: [record("published")]),
+            local: [LocalHotKey(key: "own", kind: .read, isCooling: false)])
+        #expect(plan.keys.mapValues(\.state) == ["pinned": .pinned, "published": .hot])
+    }
+
     @Test func theAgentsOwnDecisionHoldsUntilTheCoordinatorHasSpoken() {
         let local = [
             LocalHotKey(key: "new", kind: .read, isCooling: false),

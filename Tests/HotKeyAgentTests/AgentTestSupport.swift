@@ -7,11 +7,13 @@ let noon = Timestamp("2026-11-22T12:00:00Z")!
 
 /// What is known of a registry with these documents.
 func registry(
-    mode: ControlDocument.Mode = .mitigate, stalenessCapMilliseconds: Int = 5_000, pins: [PinEntry] = [],
+    mode: ControlDocument.Mode = .mitigate, detection: ControlDocument.Detection = .embedded,
+    stalenessCapMilliseconds: Int = 5_000, pins: [PinEntry] = [],
     denies: [PinEntry] = [], hot: [HotRecord] = []
 ) -> RegistrySnapshot {
     var snapshot = RegistrySnapshot.none
-    snapshot.control = ControlDocument(mode: mode, stalenessCapMilliseconds: stalenessCapMilliseconds)
+    snapshot.control = ControlDocument(
+        mode: mode, detection: detection, stalenessCapMilliseconds: stalenessCapMilliseconds)
     snapshot.pins = PinsDocument(pins: pins, denies: denies)
     snapshot.hot = HotRecords(hot)
     return snapshot

@@ -19,7 +19,7 @@ private func sample(_ setting: Setting, directory: TemporaryDirectory) throws ->
     case "peer": return ("127.0.0.2:7000", "127.0.0.2:7000")
     case "advertisePeer": return ("agent-7.example:7000", "agent-7.example:7000")
     case "admin": return ("[::1]:8000", "'[::1]:8000'")
-    case "zookeeper.servers": return ("zk1:2181,zk2:2182", "[zk1:2181, zk2:2182]")
+    case "zookeeper.servers": return ("127.0.0.2:2181,localhost:2182", "[127.0.0.2:2181, localhost:2182]")
     case "zookeeper.root": return ("/a/b", "/a/b")
     case "zookeeper.digestFile":
         let path = try directory.write("user:password\n", to: "digest")
@@ -108,7 +108,7 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
     @Test func environmentNamesTheFileAndTheCommandLineOverridesIt() throws {
         let one = try directory.write("app: one\n", to: "1.yaml")
         let two = try directory.write("app: two\n", to: "2.yaml")
-        let environment = [ConfigurationLoader.fileVariable: one, "HOTKEY_ZOOKEEPER": "h:1"]
+        let environment = [ConfigurationLoader.fileVariable: one, "HOTKEY_ZOOKEEPER": "localhost:1"]
         #expect(try ConfigurationLoader(environment: environment).load().configuration.app == "one")
         #expect(try ConfigurationLoader(environment: environment, file: two).load().configuration.app == "two")
     }
@@ -116,7 +116,7 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
     @Test func emptyVariablesAndFieldsWithoutValueCountAsNotSet() throws {
         let file = try directory.write("# nothing set\napp: shop\nupstream:\nlog:\n  level:\n", to: "empty.yaml")
         let loaded = try ConfigurationLoader(
-            flags: ["zookeeper": "h:1"], environment: ["HOTKEY_APP": "", "HOTKEY_CONFIG": ""], file: file
+            flags: ["zookeeper": "localhost:1"], environment: ["HOTKEY_APP": "", "HOTKEY_CONFIG": ""], file: file
         ).load()
         #expect(loaded.configuration.app == "shop")
         #expect(try #require(loaded.setting("log.level")).origin == .defaultValue)

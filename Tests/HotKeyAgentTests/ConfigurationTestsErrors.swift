@@ -1,5 +1,6 @@
 import Foundation
 import HotKeyTestSupport
+import Logging
 import Testing
 
 @testable import HotKeyAgent
@@ -103,9 +104,66 @@ import Testing
         #expect(error.description.contains(expected), "\(error)")
     }
 
+    @Test(arguments: [
+        "", "127.0.0.1:7380", "127.0.0.2:0", "localhost:7380", "Localhost:7380", "[::1]:7380", "[::ffff:127.1.2.3]:1",
+    ])
+    func aPeerThatOnlyThisHostReachesIsRefusedWhereOtherHostsMayAsk(peer: String) throws {
+        let flags = peer.isEmpty ? [:] : ["peer": peer]
+        let error = try failure(flags: flags.merging(["zookeeper": "127.0.0.1:2181,zk2:2181"]) { $1 })
+        #expect(error.code == .invalid && error.problems.count == 1)
+        let place = peer.isEmpty ? "peer (default)" : "--peer"
+        let found = peer.isEmpty ? "127.0.0.1:7380" : peer
+        #expect(
+            error.description.hasPrefix(
+                "\(place): expected an address that other hosts can connect to, found \"\(found)\": "),
+            "\(error)")
+        // What to do, the exception included.
+        #expect(error.description.contains("Set peer to an address that the other hosts reach"))
+        #expect(error.description.hasSuffix("say so with advertisePeer \(found)"))
+    }
+
+    @Test func whoRunsAnAgentWithoutTheProgramIsToldAsWell() throws {
+        let configuration = AgentConfiguration(app: "shop", zookeeperServers: [HostPort(host: "zk1", port: 2181)])
+        let error = try #require(throws: AgentError.self) {
+            _ = try AgentRuntime(configuration: configuration, logger: Logger(label: "test"))
+        }
+        #expect(error.code == .unreachablePeer)
+        #expect(error.message.contains("advertisePeer 127.0.0.1:7380"))
+    }
+
+    @Test(arguments: [
+        ["zookeeper": "127.0.0.1:1,127.9.9.9:2,[::1]:3,LOCALHOST:4"],
+        ["zookeeper": "zk1:2181", "peer": "10.0.0.5:7380"],
+        ["zookeeper": "zk1:2181", "peer": "0.0.0.0:7380", "advertise-peer": "cache-1.example:7380"],
+        ["zookeeper": "zk1:2181", "advertise-peer": "10.0.0.5:7380"],
+        // Not of loopback, whatever it looks like.
+        ["zookeeper": "zk1:2181", "peer": "127.example:7380"],
+        ["zookeeper": "zk1:2181", "peer": "[::127.0.0.1]:7380"],
+    ])
+    func aPeerThatEveryAgentReachesIsAccepted(flags: [String: String]) throws {
+        let all = ["app": "shop", "state-dir": "/x"].merging(flags) { $1 }
+        let warnings = try ConfigurationLoader(flags: all).load().warnings
+        #expect(warnings.allSatisfy { $0.hasPrefix("peer accepts connections from other hosts") }, "\(warnings)")
+    }
+
+    @Test func anOperatorMaySayThatAllAgentsShareOneHost() throws {
+        let flags = ["app": "shop", "state-dir": "/x", "zookeeper": "zk1:2181", "advertise-peer": "127.0.0.1:7380"]
+        let loaded = try ConfigurationLoader(flags: flags).load()
+        #expect(
+            loaded.warnings.count == 1
+                && loaded.warnings[0].hasPrefix("advertisePeer is 127.0.0.1:7380, which only this host"))
+        let file = try directory.write(
+            "app: shop\nstateDir: /x\nadvertisePeer: 127.0.0.1:7380\nzookeeper: {servers: [zk1:2181]}\n", to: "one.yaml"
+        )
+        #expect(try ConfigurationLoader(file: file).load().warnings.count == 1)
+        // With ZooKeeper on this host there is nothing to warn of.
+        #expect(
+            try ConfigurationLoader(flags: flags.merging(["zookeeper": "localhost:1"]) { $1 }).load().warnings.isEmpty)
+    }
+
     @Test func whatIsProbablyNotMeantIsWarnedOf() throws {
         func warnings(_ flags: [String: String]) throws -> [String] {
-            let flags = ["app": "shop", "zookeeper": "h:1", "state-dir": "/var/lib/x"].merging(flags) { $1 }
+            let flags = ["app": "shop", "zookeeper": "localhost:1", "state-dir": "/var/lib/x"].merging(flags) { $1 }
             return try ConfigurationLoader(flags: flags).load().warnings
         }
         #expect(try warnings([:]).isEmpty)
@@ -114,10 +172,11 @@ import Testing
         #expect(try warnings(["coordinator": "only", "listen": "127.0.0.1:1"]).contains { $0.contains("no effect") })
         // What is not opened collides with nothing.
         #expect(try warnings(["coordinator": "only", "peer": "127.0.0.1:6380"]).isEmpty)
-        let without = try ConfigurationLoader(flags: ["app": "shop", "zookeeper": "h:1"]).load()
+        let without = try ConfigurationLoader(flags: ["app": "shop", "zookeeper": "localhost:1"]).load()
         #expect(without.warnings.count == 1 && without.warnings[0].hasPrefix("no stateDir"))
         #expect(without.configuration.appListener == .tcp(HostPort(host: "127.0.0.1", port: 6380)))
-        let only = try ConfigurationLoader(flags: ["app": "a", "zookeeper": "h:1", "coordinator": "only"]).load()
+        let only = try ConfigurationLoader(flags: ["app": "a", "zookeeper": "localhost:1", "coordinator": "only"])
+            .load()
         #expect(only.configuration.appListener == nil)
     }
 
@@ -125,7 +184,7 @@ import Testing
         let password = "s3cr3t:with:colons"
         let file = try directory.write("ann:\(password)\n", to: "digest")
         try FileManager.default.setAttributes([.posixPermissions: 0o640], ofItemAtPath: file)
-        let flags = ["app": "shop", "zookeeper": "h:1", "state-dir": "/x", "zookeeper-digest-file": file]
+        let flags = ["app": "shop", "zookeeper": "localhost:1", "state-dir": "/x", "zookeeper-digest-file": file]
         let loaded = try ConfigurationLoader(flags: flags).load()
         let credentials = try #require(loaded.configuration.zookeeper.credentials)
         #expect(credentials.user == "ann" && credentials.password.revealed == password)

@@ -2,17 +2,19 @@ import HotKeyDetection
 import HotKeyPeer
 import HotKeyRegistry
 import HotKeyTestSupport
+import NIOCore
 import Testing
 
 @testable import HotKeyAgent
 
 @Suite struct ReportMergerTests {
     private let agents = ["a", "b", "c"].map { try! AgentID($0) }
+    private let start = NIODeadline.now()
 
     private func merger(
         rules: RuleBook = .standard, published: [HotRecord] = [], clock: Timestamp = .now
     ) -> ReportMerger {
-        ReportMerger(rules: rules, published: HotRecords(published), clock: clock)
+        ReportMerger(rules: rules, published: HotRecords(published), clock: clock, now: start)
     }
 
     /// Frames of slices 1 to `count` in which each key had these accesses.
@@ -31,20 +33,22 @@ import Testing
         Report.Entry(key: Array(key.utf8), reads: reads, writes: writes)
     }
 
-    /// Decides until something comes of it: what was counted last counts once its slice has ended.
+    /// Decides slice by slice until something comes of it: what was counted last counts once its slice has ended. In times of
+    /// its own, because what is ingested ages, however long the test is kept waiting.
     private func decisions(_ merger: ReportMerger, rules: RuleBook = .standard) async throws -> [HotUpdate] {
-        try await eventually("a decision") {
-            await merger.decide(rules: rules)
-        } until: {
-            !$0.isEmpty
+        for slice in 1...10 {
+            let updates = await merger.decide(rules: rules, at: start + .milliseconds(100 * Int64(slice)))
+            if !updates.isEmpty { return updates }
         }
+        throw TestSupportError(.timeout, "nothing was decided within ten slices")
     }
 
     @Test func aKeyThatIsHotOnlyInSumIsFound() async throws {
         let merger = merger()
         // 400 reads a second at each of three agents is 1,200 in sum; 300 at each is 900, under the threshold of 1,000.
-        for agent in agents {
-            _ = try await merger.ingest(agent, reply([entry("sum", reads: 40), entry("under", reads: 30)]))
+        for (epoch, agent) in zip(UInt64(1)..., agents) {
+            _ = try await merger.ingest(
+                agent, reply(epoch: epoch, [entry("sum", reads: 40), entry("under", reads: 30)]), at: start)
         }
         let updates = try await decisions(merger)
         #expect(updates.map(\.key) == ["sum"])
@@ -62,7 +66,7 @@ import Testing
 
     @Test func writesMakeAKeyWriteHot() async throws {
         let merger = merger()
-        _ = try await merger.ingest(agents[0], reply([entry("w", reads: 200, writes: 100)]))
+        _ = try await merger.ingest(agents[0], reply([entry("w", reads: 200, writes: 100)]), at: start)
         let updates = try await decisions(merger)
         guard case .set(let record)? = updates.first else {
             Issue.record("expected the record of a hot key, found \(updates)")
@@ -79,7 +83,7 @@ import Testing
             record("candidate", .candidate, since: since), record("changes", since: since),
         ])
         // No report has come yet, which says nothing about the keys. What does change carries its old age on.
-        _ = try await merger.ingest(agents[0], reply([entry("changes", reads: 100, writes: 100)]))
+        _ = try await merger.ingest(agents[0], reply([entry("changes", reads: 100, writes: 100)]), at: start)
         let updates = try await decisions(merger)
         #expect(updates.map(\.key) == ["changes"])
         guard case .set(let changed)? = updates.first else {
@@ -102,38 +106,77 @@ import Testing
 
     @Test func aRestartedAgentStartsAnew() async throws {
         let merger = merger()
-        #expect(try await merger.ingest(agents[0], reply(epoch: 1)).counted == 10)
+        #expect(try await merger.ingest(agents[0], reply(epoch: 1), at: start).counted == 10)
         #expect(await merger.position(of: agents[0]) == (1, 10))
-        let again = try await merger.ingest(agents[0], reply(epoch: 2, sequences: 1...3))
+        let again = try await merger.ingest(agents[0], reply(epoch: 2, sequences: 1...3), at: start)
         #expect(again.counted == 3)
         #expect(again.missing == 0)
         #expect(await merger.position(of: agents[0]) == (2, 3))
     }
 
+    @Test func oneAgentUnderTwoIDsIsCountedOnce() async throws {
+        let merger = merger()
+        // Twice 600 a second would be over the threshold of 1,000.
+        let both = try reply(epoch: 7, [entry("once", reads: 60), entry("hot", reads: 200)])
+        #expect(try await merger.ingest(agents[0], both, at: start).counted == 10)
+        for _ in 0..<3 {
+            let again = try await merger.ingest(agents[1], both, at: start)
+            #expect(again.counted == 0)
+            #expect(again.duplicateOf == agents[0])
+        }
+        #expect(await merger.duplicateCount == 1)
+        // It is asked on from there: from the beginning would be a pull after the other without a pause.
+        #expect(await merger.position(of: agents[1]) == (7, 10))
+        #expect(try await decisions(merger).map(\.key) == ["hot"])
+        // The first goes on as if nothing was.
+        #expect(try await merger.ingest(agents[0], reply(epoch: 7, sequences: 11...12), at: start).counted == 2)
+    }
+
+    @Test func ofTwoIDsOfOneAgentTheOneThatStaysIsCounted() async throws {
+        let merger = merger()
+        _ = try await merger.ingest(agents[0], reply(epoch: 7), at: start)
+        _ = try await merger.ingest(agents[1], reply(epoch: 7), at: start)
+        await merger.forget(agents[0])
+        let next = try await merger.ingest(agents[1], reply(epoch: 7, sequences: 11...12), at: start)
+        #expect(next.counted == 2)
+        #expect(next.duplicateOf == nil)
+        #expect(await merger.duplicateCount == 0)
+        // And an id whose address is put right is counted as the agent that it means.
+        _ = try await merger.ingest(agents[2], reply(epoch: 7), at: start)
+        #expect(await merger.duplicateCount == 1)
+        #expect(try await merger.ingest(agents[2], reply(epoch: 8), at: start).counted == 10)
+        #expect(await merger.duplicateCount == 0)
+        // A restarted agent gives its old epoch up.
+        _ = try await merger.ingest(agents[1], reply(epoch: 9), at: start)
+        #expect(try await merger.ingest(agents[0], reply(epoch: 7, sequences: 20...21), at: start).duplicateOf == nil)
+        await merger.forget(agents[2])
+        #expect(await merger.duplicateCount == 0)
+    }
+
     @Test func framesThatNeverCameAreCounted() async throws {
         let merger = merger()
-        _ = try await merger.ingest(agents[0], reply(sequences: 1...2))
-        let ingested = try await merger.ingest(agents[0], reply(sequences: 5...6))
+        _ = try await merger.ingest(agents[0], reply(sequences: 1...2), at: start)
+        let ingested = try await merger.ingest(agents[0], reply(sequences: 5...6), at: start)
         #expect(ingested.missing == 2)
         // The same frames once more are not counted twice.
-        let repeated = try await merger.ingest(agents[0], reply(sequences: 5...6))
+        let repeated = try await merger.ingest(agents[0], reply(sequences: 5...6), at: start)
         #expect(repeated.counted == 0)
         #expect(repeated.repeated == 2)
     }
 
     @Test func anAgentThatLeftIsAskedForEverythingAgain() async throws {
         let merger = merger()
-        _ = try await merger.ingest(agents[0], reply())
+        _ = try await merger.ingest(agents[0], reply(), at: start)
         await merger.forget(agents[0])
         #expect(await merger.position(of: agents[0]).sequence == 0)
     }
 
     @Test func aFrameThatIsNotOneIsRefusedWithoutBeingPassedOver() async throws {
         let merger = merger()
-        _ = try await merger.ingest(agents[0], reply(sequences: 1...2))
+        _ = try await merger.ingest(agents[0], reply(sequences: 1...2), at: start)
         let bad = ReportsReply(epoch: 1, lastSequence: 3, frames: [[0x48, 0x4b, 0x01]])
         let error = try await #require(throws: DetectionError.self) {
-            _ = try await merger.ingest(agents[0], bad)
+            _ = try await merger.ingest(agents[0], bad, at: start)
         }
         #expect(error.code == .malformedReport)
         #expect(error.message.contains("agent a"))

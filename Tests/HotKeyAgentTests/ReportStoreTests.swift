@@ -26,7 +26,7 @@ import Testing
 
     @Test func framesAboveANumberComeAtOnceOldestFirst() async throws {
         for sequence in 1...3 as ClosedRange<UInt64> { store.append([UInt8(sequence)], sequence: sequence) }
-        let all = try await reports(after: 0, blockMilliseconds: 10_000)
+        let all = try await reports(after: 0, blockMilliseconds: 600_000)
         #expect(all == ReportsReply(epoch: 77, lastSequence: 3, frames: [[1], [2], [3]]))
         #expect(try await reports(after: 2).frames == [[3]])
         #expect(try await reports(after: 3) == ReportsReply(epoch: 77, lastSequence: 3, frames: []))
@@ -43,7 +43,7 @@ import Testing
 
     @Test func aBlockedCallWakesWithTheNextFrame() async throws {
         store.append([1], sequence: 1)
-        let waiting = store.reports(after: 1, blockMilliseconds: 10_000, on: loop)
+        let waiting = store.reports(after: 1, blockMilliseconds: 600_000, on: loop)
         #expect(try await isDone(waiting) == false)
         store.append([2], sequence: 2)
         #expect(try await waiting.get() == ReportsReply(epoch: 77, lastSequence: 2, frames: [[2]]))
@@ -51,7 +51,7 @@ import Testing
 
     @Test func aCallThatIsAheadSleepsOnUntilItsNumberComes() async throws {
         // As after a restart of the agent: the caller still has the old run's number.
-        let waiting = store.reports(after: 2, blockMilliseconds: 10_000, on: loop)
+        let waiting = store.reports(after: 2, blockMilliseconds: 600_000, on: loop)
         store.append([1], sequence: 1)
         store.append([2], sequence: 2)
         #expect(try await isDone(waiting) == false)
@@ -73,14 +73,14 @@ import Testing
 
     @Test func everyWaiterWakesAndThereIsABoundOnThem() async throws {
         let waiting = (0..<AgentLimits.reportWaitersMax).map { _ in
-            store.reports(after: 0, blockMilliseconds: 10_000, on: loop)
+            store.reports(after: 0, blockMilliseconds: 600_000, on: loop)
         }
         // One too many does not wait.
-        #expect(try await reports(after: 0, blockMilliseconds: 10_000).frames.isEmpty)
+        #expect(try await reports(after: 0, blockMilliseconds: 600_000).frames.isEmpty)
         store.append([9], sequence: 1)
         for future in waiting { #expect(try await future.get().frames == [[9]]) }
         // Their places are free again.
-        let next = store.reports(after: 1, blockMilliseconds: 10_000, on: loop)
+        let next = store.reports(after: 1, blockMilliseconds: 600_000, on: loop)
         store.append([10], sequence: 2)
         #expect(try await next.get().frames == [[10]])
     }

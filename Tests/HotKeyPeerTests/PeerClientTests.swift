@@ -130,7 +130,9 @@ import Testing
         try await RedisServer.start().use { server in
             _ = try await server.client().command("SETRANGE", "big", "\(2 << 20)", "x")
             let client = try await PeerClient.connect(
-                host: "127.0.0.1", port: server.port, configuration: PeerConfiguration(replyBytesMax: 1 << 20))
+                host: "127.0.0.1", port: server.port,
+                configuration: PeerConfiguration(
+                    connectTimeoutMilliseconds: 30_000, requestTimeoutMilliseconds: 30_000, replyBytesMax: 1 << 20))
             #expect(await Self.error { _ = try await client.command(bytes("GET", "big")) }?.code == .replyTooLarge)
             try await eventually("the connection is closed") { !client.isConnected }
         }

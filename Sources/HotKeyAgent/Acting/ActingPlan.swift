@@ -51,7 +51,9 @@ struct ActingPlan: Sendable {
         }
         let pinned = Set((snapshot.pins?.pins ?? []).filter { !$0.isExpired(at: now) }.map(\.key))
         denied = Set((snapshot.pins?.denies ?? []).filter { !$0.isExpired(at: now) }.map(\.key)).subtracting(pinned)
-        for hot in local where keys[hot.key] == nil && !denied.contains(hot.key) {
+        // Decisions that are somebody else's are not taken here either: nothing would ever end or confirm them.
+        let ownDecisions = snapshot.isDetectionExternal ? [] : local
+        for hot in ownDecisions where keys[hot.key] == nil && !denied.contains(hot.key) {
             var key = Self.key(
                 hot.key, hot.isCooling ? .cooling : .hot, hot.kind, record: nil, pin: nil, copies: nil, rules, cap)
             key.isLocalDecision = true

@@ -58,13 +58,23 @@ final class ActingService: Sendable {
         if changed { poke.yield() }
     }
 
-    var localHotKeyCount: Int { local.withLockedValue { $0.count } }
+    /// 0 while decisions are not the agents'.
+    var localHotKeyCount: Int { current.registry.isDetectionExternal ? 0 : local.withLockedValue { $0.count } }
+
+    static let externalDetectionWarning = """
+        detection is external: no agent decides what is hot, and what is hot stays as it was published last, plus pins and \
+        minus denies, until another publisher writes it; "detection":"embedded" in the control document ends this
+        """
 
     /// Follows until cancelled. `onTopology` is called once, when the proxy can serve apps.
     func run(onTopology: @escaping @Sendable () async throws -> Void) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {
-                for await _ in self.subscriber.updates { self.poke.yield() }
+                for await _ in self.subscriber.updates {
+                    // Ahead of the queue: an earlier change may be waiting for a node that hangs.
+                    if self.subscriber.current.control?.mode == .off { try await self.proxy.switchOff() }
+                    self.poke.yield()
+                }
             }
             group.addTask { try await self.pokeAtExpiry() }
             group.addTask { try await self.follow(onTopology) }
@@ -89,9 +99,11 @@ final class ActingService: Sendable {
     private func follow(_ onTopology: @escaping @Sendable () async throws -> Void) async throws {
         var topology: (document: TopologyDocument, proxy: ProxyTopology)?
         var rules = RuleBook.standard
+        var isExternal = false
         onRules(rules)
         for await _ in pokes {
             try Task.checkCancellation()
+            let mark = proxy.switchOffMark
             let registry = subscriber.current
             var problems = registry.problems.map { "\($0)" }
             if let document = registry.rules, document != rules.document {
@@ -107,6 +119,14 @@ final class ActingService: Sendable {
                 } catch { problems.append("\(error)") }
             }
             report(problems)
+            if registry.isDetectionExternal != isExternal {
+                isExternal = registry.isDetectionExternal
+                if isExternal {
+                    logger.warning("\(Self.externalDetectionWarning)")
+                } else {
+                    logger.notice("detection is embedded again: the agents decide what is hot")
+                }
+            }
             let plan = ActingPlan(
                 snapshot: registry, local: local.withLockedValue { $0 }, rules: rules, at: .now)
             guard let proxyTopology = topology?.proxy else {
@@ -116,7 +136,7 @@ final class ActingService: Sendable {
                 }
                 continue
             }
-            try await apply(plan, proxyTopology, registry, problems.first)
+            try await apply(plan, proxyTopology, registry, problems.first, since: mark)
             if isFirst {
                 applied.withLockedValue { $0.hasTopology = true }
                 try await onTopology()
@@ -131,11 +151,13 @@ final class ActingService: Sendable {
     }
 
     private func apply(
-        _ plan: ActingPlan, _ topology: ProxyTopology, _ registry: RegistrySnapshot, _ problem: String?
+        _ plan: ActingPlan, _ topology: ProxyTopology, _ registry: RegistrySnapshot, _ problem: String?,
+        since mark: ProxyServer.SwitchOffMark
     ) async throws {
         let old = current
         let table = HotKeyTable(plan.policies, seed: hashSeed)
-        try await proxy.apply(ProxySnapshot(mode: .init(plan.mode), topology: topology, table: table))
+        let snapshot = ProxySnapshot(mode: .init(plan.mode), topology: topology, table: table)
+        try await proxy.apply(snapshot, since: mark)
         onHotKeys(
             Set(plan.keys.keys.map { key in key.bytes.withUnsafeBytes { FastHash.hash($0, seed: hashSeed) } }))
         applied.withLockedValue {

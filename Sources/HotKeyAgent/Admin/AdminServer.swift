@@ -10,14 +10,15 @@ struct AdminServer: Sendable {
     let isDraining: NIOLockedValueBox<Bool>
     let logger: Logger
 
-    /// Serves until cancelled. Throws when it cannot listen.
+    /// Serves until cancelled, also while the agent shuts down. Throws when it cannot listen.
     func run() async throws {
         let router = Router()
         router.get("/healthz") { _, _ in "ok\n" }
         router.get("/readyz") { [view, isDraining] _, _ -> Response in
             let reasons = view.unreadiness(isDraining: isDraining.withLockedValue { $0 })
-            let text = reasons.isEmpty ? "ready\n" : reasons.map { "not ready: \($0)\n" }.joined()
-            return Self.text(text, status: reasons.isEmpty ? .ok : .serviceUnavailable)
+            let state = reasons.isEmpty ? "ready\n" : reasons.map { "not ready: \($0)\n" }.joined()
+            let warnings = view.readinessWarnings.map { "warning: \($0)\n" }.joined()
+            return Self.text(state + warnings, status: reasons.isEmpty ? .ok : .serviceUnavailable)
         }
         router.get("/metrics") { [view] _, _ -> Response in
             Self.text(
@@ -30,7 +31,14 @@ struct AdminServer: Sendable {
             }
         let application = Application(
             router: router, configuration: .init(address: bound, serverName: "hkagent"), logger: logger)
-        try await application.run()
+        // A child task would see the agent's graceful shutdown and close its listener at once, while a load balancer that polls
+        // /readyz has to be told that the agent is draining. Ended by cancellation, which comes after the drain.
+        let serving = Task.detached { try await application.run() }
+        try await withTaskCancellationHandler {
+            try await serving.value
+        } onCancel: {
+            serving.cancel()
+        }
     }
 
     private static func text(

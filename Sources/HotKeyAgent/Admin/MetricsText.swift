@@ -136,6 +136,8 @@ extension AgentView {
         metrics.gauge(
             "hotkey_view_age_seconds", "How long ago the registry was last known to say what is applied.",
             Double(registry.ageMilliseconds() ?? 0) / 1000)
+        metrics.gauge(
+            "hotkey_detection_external", "Whether no agent decides what is hot.", registry.isDetectionExternal ? 1 : 0)
         metrics.gauge("hotkey_hot_epoch", "Epoch of the hot set applied.", applied.registry.position?.epoch ?? 0)
         metrics.gauge("hotkey_hot_version", "Version of the hot set applied.", applied.registry.position?.version ?? 0)
         let counted = subscriber.metrics
@@ -157,6 +159,9 @@ extension AgentView {
         let coordinator = coordinator?.metrics ?? CoordinatorService.Metrics()
         metrics.gauge("hotkey_leader", "Whether this agent coordinates.", coordinator.isLeader ? 1 : 0)
         metrics.gauge("hotkey_agents_pulled", "Agents whose reports this one pulls.", coordinator.agentsPulled)
+        metrics.gauge(
+            "hotkey_agents_duplicate", "Of these, agents that answer as another one and are not counted again.",
+            coordinator.agentsDuplicate)
         metrics.counter("hotkey_frames_merged_total", "Report frames merged.", UInt64(coordinator.framesMerged))
         metrics.counter(
             "hotkey_frames_missing_total", "Report frames that never came.", UInt64(coordinator.framesMissing))
@@ -164,7 +169,15 @@ extension AgentView {
         metrics.gauge(
             "hotkey_publications", "Publications in this leadership.", coordinator.publications)
         metrics.counter(
-            "hotkey_changes_refused_total", "Changes that could not be published.", UInt64(coordinator.changesRefused))
+            "hotkey_changes_refused_total", "Changes that could not be published when they were decided.",
+            UInt64(coordinator.changesRefused))
+        metrics.gauge(
+            "hotkey_keys_waiting", "Hot keys that are not published because there is no room.", coordinator.keysWaiting)
+    }
+
+    /// What does not keep this agent from serving, and is to be known all the same.
+    var readinessWarnings: [String] {
+        subscriber.current.isDetectionExternal ? [ActingService.externalDetectionWarning] : []
     }
 
     /// Why this agent is not ready; empty when it is.

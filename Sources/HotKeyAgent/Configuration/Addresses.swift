@@ -35,9 +35,18 @@ public struct HostPort: Sendable, Hashable, CustomStringConvertible {
 
     public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
-    /// Whether only this host can connect to a listener here.
+    /// Whether only this host can connect to a listener here: 127.0.0.0/8, `::1`, `localhost`.
     var isLoopback: Bool {
-        host == "localhost" || host == "::1" || (host.hasPrefix("127.") && host.utf8.allSatisfy { !$0.isLetter })
+        guard host.contains(":") else {
+            return host.lowercased() == "localhost"
+                || (host.hasPrefix("127.") && host.utf8.allSatisfy { !$0.isLetter })
+        }
+        var parsed = in6_addr()
+        guard inet_pton(AF_INET6, host, &parsed) == 1 else { return false }
+        let bytes = withUnsafeBytes(of: parsed) { Array($0) }
+        // The second: an IPv4 address as an IPv6 socket shows it, ::ffff:127.0.0.1.
+        return bytes == Array(repeating: 0, count: 15) + [1]
+            || bytes.starts(with: Array(repeating: 0, count: 10) + [0xff, 0xff, 127])
     }
 
     /// Whether a listener here is bound to every address, so that nobody can dial what it is bound to.

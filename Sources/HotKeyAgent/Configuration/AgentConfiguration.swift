@@ -1,7 +1,7 @@
 import HotKeyDetection
 import HotKeyMitigation
+import HotKeyRegistry
 public import Logging
-
 import NIOCore
 import RedisProxy
 import ZooKeeper
@@ -18,7 +18,8 @@ public struct AgentConfiguration: Sendable, Hashable {
     /// Where apps connect. See ``appListener``.
     public var listen = ListenAddress.tcp(HostPort(host: "127.0.0.1", port: 6380))
     public var peer = HostPort(host: "127.0.0.1", port: 7380)
-    /// What other agents and tools dial, as it stands in `agents/<id>`; nil: the address that the peer listener is bound to.
+    /// What other agents and tools dial, as it stands in `agents/<id>`; nil: the address that the peer listener is bound to,
+    /// unless ``reasonNotToAdvertise(_:)`` knows better.
     public var advertisePeer: HostPort?
     public var admin = ListenAddress.tcp(HostPort(host: "127.0.0.1", port: 8680))
     /// An absolute path that belongs to this agent alone; nil: nothing is kept on disk.
@@ -44,10 +45,26 @@ public struct AgentConfiguration: Sendable, Hashable {
     /// Where apps connect; nil for an agent that only coordinates.
     public var appListener: ListenAddress? { coordinator == .only ? nil : listen }
 
+    /// Why the address that the peer listener is bound to must not be published for others to dial; nil when it may be, or
+    /// when `advertisePeer` takes its place.
+    ///
+    /// A loopback address is another process on each host. With ZooKeeper elsewhere there may be other hosts, and whoever
+    /// coordinates would pull the agent on its own host once for each of theirs. That all agents share one host cannot be
+    /// seen from here; an operator says it by setting `advertisePeer`.
+    func reasonNotToAdvertise(_ bound: HostPort) -> String? {
+        guard advertisePeer == nil, bound.isLoopback, !zookeeper.isOnThisHost else { return nil }
+        return """
+            only this host can connect to it, and ZooKeeper (\(zookeeper.connectString)) serves other hosts too: the coordinator \
+            on another host would take its own agent for this one, and this one's traffic would not be seen. Set peer to \
+            an address that the other hosts reach, or advertisePeer to one that leads there; if all agents of the app run on \
+            this host, say so with advertisePeer \(bound)
+            """
+    }
+
     public struct ZooKeeper: Sendable, Hashable {
         public var servers: [HostPort] = []
         /// Absolute path of the znode above all apps.
-        public var root = "/hotkeys"
+        public var root = RegistryPaths.defaultRoot
         public var sessionTimeoutMilliseconds = ZooKeeperLimits.sessionTimeoutMillisecondsDefault
         /// The file that `credentials` come from.
         public var digestFile: String?
@@ -56,6 +73,9 @@ public struct AgentConfiguration: Sendable, Hashable {
 
         /// As the client library wants it: `HOST:PORT,HOST:PORT`.
         public var connectString: String { servers.map(\.description).joined(separator: ",") }
+
+        /// Whether no other host can use this ensemble, so that all agents are on this one.
+        var isOnThisHost: Bool { servers.allSatisfy(\.isLoopback) }
     }
 
     /// Towards each cache node.

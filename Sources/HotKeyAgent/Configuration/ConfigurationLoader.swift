@@ -100,8 +100,17 @@ public struct ConfigurationLoader: Sendable {
             layers.refuse(
                 "peer", expected: "advertisePeer to be set beside it, or an address that other hosts can connect to")
         }
-        if let advertised = configuration.advertisePeer, advertised.isWildcard {
-            layers.refuse("advertisePeer", expected: "an address that other hosts can connect to")
+        if let reason = configuration.reasonNotToAdvertise(configuration.peer) {
+            layers.refuse("peer", expected: "an address that other hosts can connect to", because: reason)
+        }
+        if let advertised = configuration.advertisePeer {
+            if advertised.isWildcard {
+                layers.refuse("advertisePeer", expected: "an address that other hosts can connect to")
+            } else if advertised.isLoopback, !configuration.zookeeper.isOnThisHost {
+                layers.warnings.append(
+                    "advertisePeer is \(advertised), which only this host can connect to: right where all agents of the app "
+                        + "run on this host; otherwise the traffic of the others is not seen")
+            }
         }
         if configuration.localCache.capacityBytes > 0,
             configuration.localCache.valueBytesMax > configuration.localCache.capacityBytes
@@ -169,11 +178,11 @@ private struct Layers {
     }
 
     /// Refuses a value that is right by itself.
-    mutating func refuse(_ name: String, expected: String) {
+    mutating func refuse(_ name: String, expected: String, because reason: String? = nil) {
         for setting in Setting.all where setting.name == name {
-            problems.append(
-                ConfigurationError.problem(
-                    setting, from: origin(of: setting), expected: expected, found: setting.value(configuration)))
+            let problem = ConfigurationError.problem(
+                setting, from: origin(of: setting), expected: expected, found: setting.value(configuration))
+            problems.append(problem + (reason.map { ": \($0)" } ?? ""))
         }
     }
 

@@ -38,7 +38,10 @@ extension Setting {
         Setting(
             "advertisePeer", \Agent.advertisePeer, SettingType.remote.optional,
             default: "what the peer listener is bound to",
-            "The peer address that others are told through the registry; required when peer is bound to all addresses."),
+            """
+            The peer address that others are told through the registry; required when peer is bound to all addresses, or to \
+            loopback with ZooKeeper on another host.
+            """),
         Setting("admin", \Agent.admin, .listenAddress, "HTTP: /healthz, /readyz, /metrics."),
     ]
 

@@ -12,11 +12,15 @@ final class CoordinatorService: Sendable {
         var isLeader = false
         var leaderships = 0
         var agentsPulled = 0
+        /// Of these, agents that turned out to be another one of them, and whose reports are not counted once more.
+        var agentsDuplicate = 0
         var framesMerged = 0
         var framesMissing = 0
         var pullFailures = 0
         var publications = 0
         var changesRefused = 0
+        /// Keys that are hot and not published because there is no room.
+        var keysWaiting = 0
     }
 
     private let store: any CoordinationStore
@@ -27,6 +31,7 @@ final class CoordinatorService: Sendable {
     private let logger: Logger
     private let rules: NIOLockedValueBox<RuleBook>
     private let counters = NIOLockedValueBox(Metrics())
+    private let duplicateLoggedAt = NIOLockedValueBox<NIODeadline?>(nil)
 
     init(
         store: any CoordinationStore, paths: RegistryPaths, id: AgentID, subscriber: RegistrySubscriber,
@@ -61,6 +66,8 @@ final class CoordinatorService: Sendable {
             counters.withLockedValue {
                 $0.isLeader = false
                 $0.agentsPulled = 0
+                $0.agentsDuplicate = 0
+                $0.keysWaiting = 0
             }
             logger.notice("coordinating no more")
         }
@@ -111,7 +118,11 @@ final class CoordinatorService: Sendable {
                     return gone
                 }
                 for id in gone { await merger.forget(id) }
-                counters.withLockedValue { $0.agentsPulled = agents.count }
+                let duplicates = await merger.duplicateCount
+                counters.withLockedValue {
+                    $0.agentsPulled = agents.count
+                    $0.agentsDuplicate = duplicates
+                }
                 await nextChange(of: directory)
                 try Task.checkCancellation()
             }
@@ -159,6 +170,7 @@ final class CoordinatorService: Sendable {
                             $0.framesMerged += ingested.counted
                             $0.framesMissing += ingested.missing
                         }
+                        if let other = ingested.duplicateOf { warn(of: id, as: other, at: address) }
                         pause = AgentLimits.pullRetryMillisecondsMin
                     }
                 } catch {
@@ -178,21 +190,40 @@ final class CoordinatorService: Sendable {
         }
     }
 
+    /// Once a minute over all agents: where one address is everyone's, a thousand pulls find it ten times a second.
+    private func warn(of id: AgentID, as other: AgentID, at address: HostPort) {
+        let now = NIODeadline.now()
+        let isDue = duplicateLoggedAt.withLockedValue { last in
+            if let last, now - last < .seconds(Int64(AgentLimits.duplicateAgentLogSeconds)) { return false }
+            last = now
+            return true
+        }
+        guard isDue else { return }
+        logger.error(
+            """
+            two agents of the registry answer as one: its reports are counted once, and the traffic of the host that was \
+            meant is not seen; set peer or advertisePeer of each agent to an address that leads to it from every host
+            """, metadata: ["agent": "\(id)", "answers-as": "\(other)", "peer": "\(address)"])
+    }
+
     // MARK: Deciding
 
     private func decide(_ merger: ReportMerger, _ publisher: HotSetPublisher) async throws {
         while true {
             try await Task.sleep(for: .milliseconds(AgentLimits.decisionMilliseconds))
             // What is submitted now is published later, so this is told of each turn.
-            let publications = await publisher.metrics.publications
-            counters.withLockedValue { $0.publications = publications }
-            let control = subscriber.current.control
+            let published = await publisher.metrics
+            counters.withLockedValue {
+                $0.publications = published.publications
+                $0.keysWaiting = published.waiting
+            }
+            let registry = subscriber.current
             // Off, nothing is counted, so nothing can be said; external, someone else says it.
-            guard subscriber.current.mode != .off, control?.detection != .external else { continue }
+            guard registry.mode != .off, !registry.isDetectionExternal else { continue }
             let updates = await merger.decide(rules: rules.withLockedValue { $0 })
             guard !updates.isEmpty else { continue }
             let refused = await publisher.submit(updates)
-            for refusal in refused {
+            for refusal in refused.prefix(AgentLimits.refusalsLoggedMax) {
                 logger.warning("a change of the hot set is not published", metadata: ["reason": "\(refusal)"])
             }
             counters.withLockedValue { $0.changesRefused += refused.count }
@@ -206,16 +237,23 @@ actor ReportMerger {
     private var tracker: HeatTracker
     private var rules: RuleBook
     private var positions: [AgentID: (epoch: UInt64, sequence: UInt64)] = [:]
+    /// By epoch, the agent under whose id its reports are counted.
+    private var counted: [UInt64: AgentID] = [:]
+    /// Agents that answer with the epoch of another one.
+    private var duplicates: Set<AgentID> = []
     /// Two readings of the same instant, to turn one clock's times into the other's.
     private let monotonicOrigin: UInt64
     private let wallOrigin: Timestamp
 
-    /// - Parameter published: what the previous coordinator left; it stays hot until the reports say otherwise.
-    init(rules: RuleBook, published: HotRecords, clock: Timestamp) {
+    /// - Parameters:
+    ///   - published: what the previous coordinator left; it stays hot until the reports say otherwise.
+    ///   - clock: this moment by the wall clock.
+    ///   - now: this moment by the clock that ``ingest(_:_:at:)`` and ``decide(rules:at:)`` are told.
+    init(rules: RuleBook, published: HotRecords, clock: Timestamp, now: NIODeadline = .now()) {
         self.rules = rules
         window = MergedWindow(hashSeed: UInt64.random(in: .min ... .max))
         tracker = HeatTracker(rules: rules.detection)
-        monotonicOrigin = NIODeadline.now().uptimeNanoseconds
+        monotonicOrigin = now.uptimeNanoseconds
         wallOrigin = clock
         let origin = monotonicOrigin
         // Of no key yet: it tells the window from which counts on keys are worth a look, and the first pull of each agent, which
@@ -236,25 +274,57 @@ actor ReportMerger {
         positions[id].map { ($0.epoch, $0.sequence) } ?? (nil, 0)
     }
 
-    func ingest(_ id: AgentID, _ reply: ReportsReply) throws -> MergedWindow.Ingested {
-        let now = NIODeadline.now().uptimeNanoseconds
+    struct Ingested: Sendable {
+        var counted = 0
+        var repeated = 0
+        var missing = 0
+        /// The agent that has already brought these frames under its own id: nothing was counted.
+        var duplicateOf: AgentID?
+    }
+
+    /// How many agents are another one of those that are pulled.
+    var duplicateCount: Int { duplicates.count }
+
+    /// Counts what a pull brought, unless it came from an agent that is pulled under another id as well.
+    ///
+    /// An epoch is drawn at random at each start of an agent, so two ids with one epoch are one agent: both addresses in
+    /// the registry lead to it. Counted under each, its keys would be as many times as hot.
+    func ingest(_ id: AgentID, _ reply: ReportsReply, at now: NIODeadline = .now()) throws -> Ingested {
+        if let other = counted[reply.epoch], other != id {
+            release(id)
+            duplicates.insert(id)
+            // Or it would be asked for everything again and again, without a pause.
+            positions[id] = (reply.epoch, reply.lastSequence)
+            return Ingested(duplicateOf: other)
+        }
         let ingested = try window.ingest(
-            agent: id.description, epoch: reply.epoch, frames: reply.frames, nowNanoseconds: now)
+            agent: id.description, epoch: reply.epoch, frames: reply.frames, nowNanoseconds: now.uptimeNanoseconds)
+        if positions[id]?.epoch != reply.epoch { release(id) }
+        counted[reply.epoch] = id
+        duplicates.remove(id)
         positions[id] = (reply.epoch, reply.lastSequence)
-        return ingested
+        return Ingested(counted: ingested.counted, repeated: ingested.repeated, missing: ingested.missing)
     }
 
     func forget(_ id: AgentID) {
+        release(id)
+        duplicates.remove(id)
         positions[id] = nil
         window.remove(agent: id.description)
     }
 
-    func decide(rules newRules: RuleBook) -> [HotUpdate] {
+    /// What the agent brought last is not counted under its id any more.
+    private func release(_ id: AgentID) {
+        guard let epoch = positions[id]?.epoch, counted[epoch] == id else { return }
+        counted[epoch] = nil
+    }
+
+    func decide(rules newRules: RuleBook, at now: NIODeadline = .now()) -> [HotUpdate] {
         if newRules.document != rules.document {
             rules = newRules
             tracker.update(rules: newRules.detection)
         }
-        let changes = tracker.evaluate(window, nowNanoseconds: NIODeadline.now().uptimeNanoseconds)
+        let changes = tracker.evaluate(window, nowNanoseconds: now.uptimeNanoseconds)
         return changes.map(update(for:))
     }
 

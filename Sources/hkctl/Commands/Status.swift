@@ -120,6 +120,11 @@ struct StatusReport: Report {
         fields.add("topology", topology)
         fields.add("agents", "\(agents)")
         fields.add("leader", leader ?? "none")
+        if detection == .external {
+            fields.add(
+                "warning",
+                "detection is external: no agent decides what is hot, the hot set only follows pins and denies")
+        }
         for problem in problems { fields.add("unusable", problem) }
         return fields.text(terminal)
     }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import HotKeyRegistry
 import ZooKeeper
 
 /// What every verb takes.
@@ -10,7 +11,8 @@ struct GlobalOptions: ParsableArguments {
             valueName: "host:port,…[/chroot]"))
     var zookeeper: String?
 
-    @Option(help: ArgumentHelp("The node that holds the apps. (default: /hotkeys)", valueName: "path"))
+    @Option(
+        help: ArgumentHelp("The node that holds the apps. (default: \(RegistryPaths.defaultRoot))", valueName: "path"))
     var root: String?
 
     @Option(help: ArgumentHelp("The app. May be left out when there is only one.", valueName: "name"))
@@ -30,7 +32,7 @@ struct GlobalOptions: ParsableArguments {
     }
 
     var servers: String { zookeeper ?? Self.environment("HOTKEY_ZOOKEEPER") ?? "127.0.0.1:2181" }
-    var rootPath: String { root ?? Self.environment("HOTKEY_ROOT") ?? "/hotkeys" }
+    var rootPath: String { root ?? Self.environment("HOTKEY_ROOT") ?? RegistryPaths.defaultRoot }
     var appName: String? { app ?? Self.environment("HOTKEY_APP") }
     var timeoutMilliseconds: Int { Int(timeout.milliseconds) }
 

@@ -16,7 +16,8 @@ extension GlobalOptions {
         var place = place
         do {
             let configuration = try ZooKeeperConfiguration(
-                connectString: servers, operationTimeoutMilliseconds: timeoutMilliseconds)
+                connectString: servers, sessionTimeoutMilliseconds: ControlLimits.sessionTimeoutMilliseconds,
+                operationTimeoutMilliseconds: timeoutMilliseconds)
             // Checked before anything is connected: a wrong root is wrong whether or not ZooKeeper runs.
             _ = try RegistryPaths(root: rootPath, app: appName ?? "any")
             return try await ZooKeeperClient.withClient(
