@@ -143,9 +143,11 @@ public final class ProxyServer: Sendable {
     ///
     /// - Parameter mark: ``switchOffMark`` as it was before the snapshot was made. When ``switchOff()`` was called since, only
     ///   the topology of the snapshot is taken: what was decided before must not switch on again what was switched off after.
+    /// - Returns: whether the snapshot is in force; false when it was overruled so.
     ///
     /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
-    public func apply(_ snapshot: ProxySnapshot, since mark: SwitchOffMark? = nil) async throws {
+    @discardableResult
+    public func apply(_ snapshot: ProxySnapshot, since mark: SwitchOffMark? = nil) async throws -> Bool {
         try checkNotStopped()
         let (overlaps, count) = state.withLockedValue { state in
             defer { state.isApplying = true }
@@ -153,18 +155,27 @@ public final class ProxyServer: Sendable {
         }
         precondition(!overlaps, "two snapshots applied at once: their steps would mix")
         defer { state.withLockedValue { $0.isApplying = false } }
-        let prepared = loops.map { loop in loop.eventLoop.flatSubmit { loop.value.prepare(snapshot) } }
-        for future in prepared { try await future.get() }
         // Asked on the loop: a `switchOff` that is counted later than this has its turn there later, too.
-        _ = try await onEveryLoop { [state] loop in
-            if state.withLockedValue({ $0.timesSwitchedOff }) == count {
-                loop.activate(snapshot)
-            } else {
-                loop.updateNow()
-                loop.changeTopology(snapshot.topology)
+        let isOverruled: @Sendable () -> Bool = { [state] in
+            state.withLockedValue { $0.timesSwitchedOff } != count
+        }
+        let prepared = loops.map { loop in
+            loop.eventLoop.flatSubmit { () -> EventLoopFuture<Void> in
+                isOverruled() ? loop.eventLoop.makeSucceededVoidFuture() : loop.value.prepare(snapshot)
             }
         }
+        for future in prepared { try await future.get() }
+        let activated = try await onEveryLoop { loop in
+            guard isOverruled() else {
+                loop.activate(snapshot)
+                return true
+            }
+            loop.updateNow()
+            loop.changeTopology(snapshot.topology)
+            return false
+        }
         _ = try await onEveryLoop { $0.settle() }
+        return activated.allSatisfy { $0 }
     }
 
     /// A moment in the order of the calls of ``switchOff()``.
@@ -180,8 +191,12 @@ public final class ProxyServer: Sendable {
     /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
     public func switchOff() async throws {
         try checkNotStopped()
-        state.withLockedValue { $0.timesSwitchedOff += 1 }
-        _ = try await onEveryLoop { $0.switchOff() }
+        // Counted and handed to the loops in one step: what is applied with a later mark has its turn on every loop after it.
+        let done = state.withLockedValue { [loops] state in
+            state.timesSwitchedOff += 1
+            return loops.map { loop in loop.eventLoop.submit { loop.value.switchOff() } }
+        }
+        for future in done { try await future.get() }
     }
 
     public func statistics() async throws -> ProxyStatistics {

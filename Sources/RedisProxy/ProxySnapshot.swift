@@ -1,6 +1,6 @@
 public import HotKeyMitigation
 
-/// Everything the data path acts on, as one immutable value. Handed to ``ProxyServer/apply(_:)``.
+/// Everything the data path acts on, as one immutable value. Handed to ``ProxyServer/apply(_:since:)``.
 public struct ProxySnapshot: Sendable {
     public enum Mode: Sendable, Hashable {
         /// A plain proxy: nothing is counted, cached or copied.

@@ -128,6 +128,31 @@ private struct RunningAgent: Sendable {
         }
     }
 
+    /// A key becomes hot on a node that hangs, which that change has to wait for; switching off does not.
+    @Test func switchingOffIsNotHeldUpByANodeThatHangs() async throws {
+        try await withApp { hkctl, cache in
+            let agent = try await RunningAgent.start(
+                hkctl, id: "host-1", settings: ["--upstream-request-timeout-milliseconds", "60000"])
+            let client = try await agent.client()
+            #expect(try await client.command("SET", "item:42", "v") == .ok)
+            cache.suspend()
+            try await client.send(["SET", "item:42", "w"])
+            try await eventually("the write is under way") {
+                try await agent.http("/metrics").contains("hotkey_node_in_flight{node=\"a\"} 0\n") == false
+            }
+            try await hkctl.done("pin", "item:42")
+            try await hkctl.done("mode", "off")
+            try await eventually("it is off", timeout: .seconds(30)) {
+                try await agent.ask("HK.STATUS")["mode"] == "off"
+            }
+            // The pin's change is still waiting for this, or was overruled while it did.
+            #expect(try await agent.http("/metrics").contains("hotkey_node_timeouts_total{node=\"a\"} 0\n"))
+            cache.resume()
+            #expect(try await client.receive() == .ok)
+            await client.close()
+        }
+    }
+
     @Test func withExternalDetectionNobodyDecidesAndItIsToldEverywhere() async throws {
         try await withApp { hkctl, _ in
             try await hkctl.done(

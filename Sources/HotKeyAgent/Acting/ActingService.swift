@@ -138,8 +138,9 @@ final class ActingService: Sendable {
             }
             try await apply(plan, proxyTopology, registry, problems.first, since: mark)
             if isFirst {
-                applied.withLockedValue { $0.hasTopology = true }
+                // First, so that an agent that calls itself ready is one that apps can connect to.
                 try await onTopology()
+                applied.withLockedValue { $0.hasTopology = true }
             }
         }
     }
@@ -157,7 +158,8 @@ final class ActingService: Sendable {
         let old = current
         let table = HotKeyTable(plan.policies, seed: hashSeed)
         let snapshot = ProxySnapshot(mode: .init(plan.mode), topology: topology, table: table)
-        try await proxy.apply(snapshot, since: mark)
+        // Switched off meanwhile: the change that said so is next.
+        guard try await proxy.apply(snapshot, since: mark) else { return }
         onHotKeys(
             Set(plan.keys.keys.map { key in key.bytes.withUnsafeBytes { FastHash.hash($0, seed: hashSeed) } }))
         applied.withLockedValue {

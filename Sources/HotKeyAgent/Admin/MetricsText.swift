@@ -172,7 +172,8 @@ extension AgentView {
             "hotkey_changes_refused_total", "Changes that could not be published when they were decided.",
             UInt64(coordinator.changesRefused))
         metrics.gauge(
-            "hotkey_keys_waiting", "Hot keys that are not published because there is no room.", coordinator.keysWaiting)
+            "hotkey_keys_waiting", "Keys whose latest change is not published because there is no room.",
+            coordinator.keysWaiting)
     }
 
     /// What does not keep this agent from serving, and is to be known all the same.

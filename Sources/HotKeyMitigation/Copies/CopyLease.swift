@@ -45,6 +45,8 @@ public struct CopyLease: Sendable {
     }
 
     private var estimate: Estimate?
+    /// The last estimate before a reset.
+    private var former: Estimate?
 
     public init() {}
 
@@ -64,15 +66,20 @@ public struct CopyLease: Sendable {
         let node = Int64(nodeMicroseconds) * 1000
         // The reply cuts the node's time off at the microsecond.
         let seen = Estimate(offsetLow: node - received, offsetHigh: node + 1000 - sent, observedAt: replyReceivedAt)
-        defer { estimate = seen }
-        guard let before = estimate else { return .steady }
+        defer {
+            estimate = seen
+            former = nil
+        }
+        guard let before = estimate ?? former else { return .steady }
         let drift = Self.drift(overNanoseconds: replyReceivedAt &- min(before.observedAt, replyReceivedAt))
         let agrees = seen.offsetHigh >= before.offsetLow - drift && seen.offsetLow <= before.offsetHigh + drift
         return agrees ? .steady : .stepped
     }
 
-    /// Forgets the estimate: after a reconnect another machine may answer.
+    /// Stops using the estimate: after a reconnect another machine may answer. It is still compared with: a node may have been
+    /// restarted with what it held, and with its clock set back.
     public mutating func reset() {
+        former = estimate ?? former
         estimate = nil
     }
 

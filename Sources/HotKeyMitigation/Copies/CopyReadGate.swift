@@ -30,7 +30,7 @@ public struct CopyReadGate: Sendable {
         fencedUntil = safeAfter(now)
     }
 
-    /// A write's tombstone for this copy (numbered from 1) was not acknowledged, or its node's clock was set. Call it before
+    /// A write's tombstone for this copy (numbered from 1) was not acknowledged. Call it before
     /// the write is acknowledged. `now` must not lie before the write's reply from home.
     public mutating func quarantine(copy: Int, at now: UInt64) {
         let until = safeAfter(now)

@@ -77,9 +77,9 @@ public actor HotSetPublisher {
         return metrics
     }
 
-    /// Takes changes for the next publication. Returns those that it will not hold, each with its reason; they are logged and
-    /// counted, the others are taken. What there is no room for is kept, and published as soon as there is. A record that
-    /// differs from what is published in rates only is no change.
+    /// Takes changes for the next publication. Returns those that will not be in it, each with its reason; they are logged and
+    /// counted. Of these, what there is no room for is kept, and published as soon as there is. A record that differs from
+    /// what is published in rates only is no change.
     @discardableResult
     public func submit(_ updates: [HotUpdate]) -> [RefusedUpdate] {
         let refused = planner.submit(updates)

@@ -232,18 +232,19 @@ extension FrontSession {
         let bytes = Array(command)
         startBlocking(slot) { [self] in
             // Its turn may come after the topology has changed.
-            let homes = owned.map { loop.home($0) }
-            let node = homes.first ?? loop.nodes[0]
-            guard homes.allSatisfy({ $0 === node }) else {
-                complete(slot, ProxyReply.error(ProxyReply.nodeLeft(node.node)))
+            let node = owned.first.map { loop.home($0) } ?? loop.nodes[0]
+            if let other = owned.first(where: { loop.home($0) !== node }) {
+                complete(slot, ProxyReply.error(ProxyReply.differentNodes(spec.name, owned[0], other, loop)))
                 return
             }
-            let connection = node.openDedicated(version)
+            let connection = node.openDedicated(version, for: owned)
             let request = BlockingRequest(
                 session: self, slot: slot, keys: spec.mayWrite ? owned : [], loop: loop)
             let entry = PendingReply(target: .request(request), counter: 0, sentAt: loop.now, isProbe: false)
             blockedOn = connection
-            if !bytes.withUnsafeBytes({ connection.send($0, entry) }) { request.fail(.overloaded, node.node) }
+            if !bytes.withUnsafeBytes({ connection.send($0, entry) }) {
+                request.fail(.overloaded(isAnswering: true), node.node)
+            }
         }
     }
 

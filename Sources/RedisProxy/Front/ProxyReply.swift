@@ -52,6 +52,13 @@ enum ProxyReply {
             + "node \(secondNode); give keys that belong together a common hash tag"
     }
 
+    static func differentNodes(_ name: String, _ first: [UInt8], _ second: [UInt8], _ loop: ProxyLoop) -> String {
+        let nodes = (loop.home(first).node.name, loop.home(second).node.name)
+        return first.withUnsafeBytes { first in
+            second.withUnsafeBytes { differentNodes(name, first, on: nodes.0, $0, on: nodes.1) }
+        }
+    }
+
     /// The node is known to be down; nothing was sent.
     static func nodeDown(_ node: ProxyNode, retryInMilliseconds: Int64) -> String {
         "ERR cache node \(node.name) (\(node.address)) is down, nothing was sent; next try in \(retryInMilliseconds) ms"
@@ -63,9 +70,9 @@ enum ProxyReply {
     }
 
     /// The word is Redis's own for a blocked client that has to ask again.
-    static func nodeLeft(_ node: ProxyNode) -> String {
-        "UNBLOCKED cache node \(node.name) (\(node.address)) was taken out of the topology while this command waited on it; "
-            + "the command may or may not have been carried out"
+    static func keysMoved(_ node: ProxyNode) -> String {
+        "UNBLOCKED the topology changed while this command waited on cache node \(node.name) (\(node.address)), where its keys are "
+            + "no more; the command may or may not have been carried out"
     }
 
     static func nodeBusy(_ node: ProxyNode) -> String {

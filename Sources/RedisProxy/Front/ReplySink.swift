@@ -16,9 +16,18 @@ struct ReplyView {
     /// that has lost its primary.
     @inline(__always)
     var isNotServing: Bool {
-        guard bytes[0] == UInt8(ascii: "-") else { return false }
-        return ["-LOADING ", "-BUSY ", "-MASTERDOWN "].contains { bytes.starts(with: $0.utf8) }
+        bytes[0] == UInt8(ascii: "-") && Self.notServing.contains { bytes.starts(with: $0.utf8) }
     }
+
+    /// A write that was not carried out, because the node serves nobody or has become a replica.
+    var isRefusedWrite: Bool { isNotServing || bytes.starts(with: "-READONLY You can't write against a read".utf8) }
+
+    /// As Redis and Valkey say it, and long enough that no script says it by chance.
+    private static let notServing = [
+        "-LOADING Redis is loading", "-LOADING Valkey is loading", "-BUSY Redis is busy running",
+        "-BUSY Valkey is busy running",
+        "-MASTERDOWN Link with MASTER is down",
+    ]
 
     /// The text of an error, without what RESP puts around it.
     var errorText: String { String(decoding: bytes.dropFirst().dropLast(2), as: UTF8.self) }

@@ -33,6 +33,13 @@ final class HotWrite: UpstreamRequest {
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
         let held = reply.detached()
+        if reply.isRefusedWrite {
+            // What is known stays for as long as the home answers nobody.
+            loop.expireEverywhere(keys)
+            session.hotWritesUnderWay -= 1
+            sink.deliver(held)
+            return
+        }
         loop.statistics.hotWrites &+= 1
         loop.invalidateEverywhere(keys) { [session, sink] in
             session.hotWritesUnderWay -= 1
@@ -65,7 +72,12 @@ final class BlockingRequest: UpstreamRequest {
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
         let held = reply.detached()
-        loop.invalidateEverywhere(hotKeys) { self.finish(held) }
+        if reply.isRefusedWrite {
+            loop.expireEverywhere(hotKeys)
+            finish(held)
+        } else {
+            loop.invalidateEverywhere(hotKeys) { self.finish(held) }
+        }
     }
 
     private var hotKeys: [[UInt8]] {

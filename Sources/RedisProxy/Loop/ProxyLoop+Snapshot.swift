@@ -62,12 +62,12 @@ extension ProxyLoop {
         return found
     }
 
-    /// At once, in the middle of another change too: nothing is counted, cached, copied or invalidated any more.
+    /// At once, in the middle of another change too: nothing is counted, and nothing is served otherwise than by its home. Writes
+    /// go on invalidating until the next ``settle()``: another loop may have its turn later and serve its values until then.
     func switchOff() {
         updateNow()
         mode = .off
         serve(.empty)
-        fences = []
         endPreparing()
     }
 
@@ -119,20 +119,27 @@ extension ProxyLoop {
         if isMoved || !isSameNodes {
             for index in gates.indices { gates[index].fenced(at: now) }
         }
+        defer { if isMoved { endBlockingElsewhere() } }
         guard !isSameNodes else { return }
         var known: [ProxyNode: NodeState] = [:]
         for state in nodes { known[state.node] = state }
         nodes = topology.nodes.map { node in known.removeValue(forKey: node) ?? NodeState(node: node, loop: self) }
         for node in nodes { node.warmUp() }
-        // A node that left answers what was sent to it; then its connections end. What waits there for a write would wait for
-        // ever: writes go elsewhere now.
+        // A node that left answers what was sent to it; then its connections end.
         for removed in known.values {
-            removed.endBlocking(.nodeLeft)
+            removed.endBlocking(.keysMoved)
             leavingNodes.append(removed)
             removed.afterPending { [self] in
                 removed.shutDown()
                 leavingNodes.removeAll { $0 === removed }
             }
+        }
+    }
+
+    /// What waits for a write at a node that its keys have left would wait for ever: writes go elsewhere now.
+    private func endBlockingElsewhere() {
+        for node in nodes {
+            node.endBlocking(.keysMoved) { keys in keys.contains { home($0) !== node } }
         }
     }
 }

@@ -19,7 +19,8 @@ final class NodeState {
     private var breaker: CircuitBreaker
     /// The connections that clients share: a place for each lane of RESP2, then for each of RESP3.
     private var shared: [UpstreamConnection?]
-    private var dedicated: [ObjectIdentifier: UpstreamConnection] = [:]
+    /// Connections of blocking commands, with the keys that these wait for.
+    private var dedicated: [ObjectIdentifier: (connection: UpstreamConnection, keys: [[UInt8]])] = [:]
     private(set) var statistics: NodeStatistics
 
     init(node: ProxyNode, loop: ProxyLoop) {
@@ -62,7 +63,7 @@ final class NodeState {
         client: UInt64 = 0, counter: UInt64 = 0
     ) -> UpstreamFailure? {
         let now = loop.now
-        guard !loop.isShutDown else { return .overloaded }
+        guard !loop.isShutDown else { return .overloaded(isAnswering: true) }
         var isProbe = false
         switch breaker.admit(now: now) {
         case .allow: break
@@ -72,9 +73,12 @@ final class NodeState {
             return .down(retryInMilliseconds: Int64(retryAt > now ? (retryAt - now) / 1_000_000 : 0))
         }
         let entry = PendingReply(target: target, counter: counter, sentAt: now, isProbe: isProbe)
-        guard connection(version, client).send(command, entry) else {
+        let connection = connection(version, client)
+        guard connection.send(command, entry) else {
             if isProbe { breaker.abandonProbe(now: now) }
-            return .overloaded
+            // A node that hangs fills its connection before the timeout ends it.
+            let isAnswering = connection.oldestWaitNanoseconds(now: now) < breaker.configuration.slowCallNanoseconds
+            return .overloaded(isAnswering: isAnswering)
         }
         load.sent()
         statistics.requests &+= 1
@@ -100,9 +104,9 @@ final class NodeState {
     private var openConnections: [UpstreamConnection] { shared.compactMap { $0 } }
 
     /// A connection for one client's blocking command; ended by the caller or with the node.
-    func openDedicated(_ version: ProtocolVersion) -> UpstreamConnection {
+    func openDedicated(_ version: ProtocolVersion, for keys: [[UInt8]]) -> UpstreamConnection {
         let connection = UpstreamConnection(node: self, version: version, isDedicated: true)
-        dedicated[ObjectIdentifier(connection)] = connection
+        dedicated[ObjectIdentifier(connection)] = (connection, keys)
         connection.connect()
         return connection
     }
@@ -146,7 +150,7 @@ final class NodeState {
             fail(commands, probes: probes, .timeout)
         case .cannotConnect:
             fail(commands, probes: probes, .failure)
-        case .connectionLost, .malformedReply, .down, .overloaded, .notServing, .nodeLeft:
+        case .connectionLost, .malformedReply, .down, .overloaded, .notServing, .keysMoved:
             // One event, however much was on the connection: a single reset is no dead node.
             statistics.failures &+= UInt64(commands - 1)
             fail(probes > 0, .failure)
@@ -269,8 +273,8 @@ final class NodeState {
     }
 
     /// Ends the commands that wait on connections of their own, which may be for ever.
-    func endBlocking(_ failure: UpstreamFailure) {
-        for connection in Array(dedicated.values) { connection.close(failure) }
+    func endBlocking(_ failure: UpstreamFailure, where isMeant: ([[UInt8]]) -> Bool = { _ in true }) {
+        for (connection, keys) in Array(dedicated.values) where isMeant(keys) { connection.close(failure) }
     }
 }
 

@@ -48,6 +48,12 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     var pendingCount: Int { pending.count }
 
+    /// How long the oldest command has waited for its reply.
+    func oldestWaitNanoseconds(now: UInt64) -> UInt64 {
+        guard let oldest = pending.first, now > oldest.sentAt else { return 0 }
+        return now - oldest.sentAt
+    }
+
     func connect() {
         let loop = node.loop
         let eventLoop = loop.eventLoop
@@ -211,9 +217,7 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     /// Gives the connection up when its oldest command has waited too long.
     func checkTimeout(now: UInt64, timeoutNanoseconds: UInt64) {
-        guard !isDedicated, let oldest = pending.first, now > oldest.sentAt,
-            now - oldest.sentAt > timeoutNanoseconds
-        else { return }
+        guard !isDedicated, oldestWaitNanoseconds(now: now) > timeoutNanoseconds else { return }
         close(.timeout)
     }
 

@@ -9,18 +9,20 @@ enum UpstreamFailure {
     case timeout
     case malformedReply
     /// Too much waits for the node already: nothing was sent.
-    case overloaded
+    /// - Parameter isAnswering: whether the node has answered anything lately.
+    case overloaded(isAnswering: Bool)
     /// The node answered that it serves nobody now; its own error text.
     case notServing(String)
     /// The topology changed while the command waited on the node.
-    case nodeLeft
+    case keysMoved
 
     /// Whether the node could not be reached for its answer, which is what lets a value past its lifetime stand in. A node that
     /// is only busy with this agent's own commands, or answers rubbish, is there: whoever asks must be told.
     var meansUnreachable: Bool {
         switch self {
         case .down, .cannotConnect, .connectionLost, .timeout, .notServing: true
-        case .malformedReply, .overloaded, .nodeLeft: false
+        case .overloaded(let isAnswering): !isAnswering
+        case .malformedReply, .keysMoved: false
         }
     }
 
@@ -33,7 +35,7 @@ enum UpstreamFailure {
         case .malformedReply: ProxyReply.nodeFailed(node, "sent a reply that is not RESP")
         case .overloaded: ProxyReply.nodeBusy(node)
         case .notServing(let text): text
-        case .nodeLeft: ProxyReply.nodeLeft(node)
+        case .keysMoved: ProxyReply.keysMoved(node)
         }
     }
 }

@@ -91,6 +91,24 @@ import Testing
     }
 }
 
+@Suite struct CopyLeaseResetTests {
+    @Test("a clock that was set while the node was away shows after it is back; until then nothing is filled")
+    func reset() {
+        for (shift, expected) in [(UInt64(0), CopyLease.Observation.steady), (3_600_000_000, .stepped)] {
+            var lease = CopyLease()
+            let first = lease.observe(nodeMicroseconds: 10_000_000_000, requestSentAt: 0, replyReceivedAt: millisecond)
+            #expect(first == .steady)
+            lease.reset()
+            lease.reset()
+            #expect(lease.errorNanoseconds(now: millisecond) == nil)
+            let again = lease.observe(
+                nodeMicroseconds: 10_005_000_000 - shift, requestSentAt: 5 * second,
+                replyReceivedAt: 5 * second + millisecond)
+            #expect(again == expected)
+        }
+    }
+}
+
 @Suite struct CopyReadGateTests {
     private let lifetime = second
     private var wait: UInt64 { lifetime + HotKeyMitigationLimits.copySlackNanoseconds }
