@@ -83,7 +83,8 @@ let package = Package(
 
         // Real servers and faults for the tests.
         .target(
-            name: "HotKeyTestSupport", dependencies: [nioConcurrency, nioCore, nioPosix], swiftSettings: settings),
+            name: "HotKeyTestSupport", dependencies: ["ZooKeeper", nioConcurrency, nioCore, nioPosix],
+            swiftSettings: settings),
         .testTarget(
             name: "ZooKeeperTests", dependencies: ["HotKeyTestSupport", "ZooKeeper", logging],
             swiftSettings: settings),

@@ -4,6 +4,7 @@
 #ifndef CZOOKEEPER_SHIM_H
 #define CZOOKEEPER_SHIM_H
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdint.h>
 #include <zookeeper/zookeeper.h>
@@ -26,6 +27,24 @@ static inline zhandle_t *czk_init(const char *hosts, watcher_fn watcher, int tim
     errno = 0;
     zhandle_t *zh = zookeeper_init2(hosts, watcher, timeout_ms, NULL, context, flags, log);
     *error = zh ? 0 : (errno ? errno : EINVAL);
+    return zh;
+}
+
+// Only a library built with OpenSSL exports zookeeper_init_ssl; the header declares it whatever the library has, so that
+// a direct call would fail to link. RTLD_DEFAULT is NULL in glibc, and declared for _GNU_SOURCE alone.
+static inline void *czk_ssl_entry_point(void) {
+    return dlsym((void *)0, "zookeeper_init_ssl");
+}
+
+// As czk_init, over TLS. This entry point takes no log callback, so that the first lines go to the library's own stream.
+static inline zhandle_t *czk_init_ssl(void *entry_point, const char *hosts, const char *certificates,
+                                      watcher_fn watcher, int timeout_ms, void *context, int flags,
+                                      log_callback_fn log, int *error) {
+    typedef zhandle_t *(*init_ssl)(const char *, const char *, watcher_fn, int, const clientid_t *, void *, int);
+    errno = 0;
+    zhandle_t *zh = ((init_ssl)entry_point)(hosts, certificates, watcher, timeout_ms, NULL, context, flags);
+    *error = zh ? 0 : (errno ? errno : EINVAL);
+    if (zh) zoo_set_log_callback(zh, log);
     return zh;
 }
 

@@ -15,6 +15,10 @@ public protocol CoordinationStore: Sendable {
     /// a slow reader sees the newest state, not every state in between.
     var connectionStates: ConnectionStates { get }
 
+    /// What is proven of the session's life, `nil` while there is none: before the first connection, while lost, after
+    /// the close.
+    var lease: SessionLease? { get }
+
     /// The data and metadata of a node. Errors: ``StoreError/Code/noNode``.
     func get(_ path: String) async throws -> NodeValue
     /// As ``get(_:)``, and `onEvent` is called at most once, when the node changes or is deleted, or when the session
@@ -186,7 +190,7 @@ public enum StoreOperationResult: Sendable, Hashable {
 }
 
 /// The error of a store. `code` says what happened; `rawCode` is what the library returned, where it did.
-public struct StoreError: Error, Sendable, CustomStringConvertible {
+public struct StoreError: Error, Sendable, Hashable, CustomStringConvertible {
     public enum Code: Sendable, Hashable {
         case noNode
         case nodeExists

@@ -27,11 +27,21 @@ public enum ZooKeeperLimits {
     /// An idle connection is asked for a sign of life this often in a session timeout. The library's own ping comes
     /// at a third, cannot be seen from outside, and is not sent when something else was.
     static let probesPerSessionTimeout: Int64 = 4
+    /// A connection that has proven nothing for so many thirds of the session timeout counts as suspended, whatever the
+    /// library says; a lease ends as early.
+    static let leaseThirds: Int64 = 2
+    /// After this time without a session the handle is looked at: when no server is even being talked to, it is closed
+    /// and the back-off decides when to try again. The library itself would try every server again at a sixtieth of
+    /// the session timeout, without end and without jitter.
+    static let connectPatienceMilliseconds: Int64 = 500
     /// Pause before a sequence of snapshots reads again after an error that may pass.
     static let rereadPauseMilliseconds = 50
     /// The path buffer of a create within a multi: the path, ten digits, a terminator, and some slack.
     static let sequenceSuffixBytes = 16
     static let protectedCreateAttemptsMax = 5
+
+    /// How often the in-memory store looks for containers to remove, at most; ZooKeeper's servers do so as often.
+    static let containerCheckMilliseconds: Int64 = 60_000
 
     /// Lines of the C library that are passed on in a second; the rest is counted.
     static let libraryLogLinesPerSecondMax = 20

@@ -10,16 +10,25 @@ public import Logging
 ///   (``ZooKeeperConfiguration/operationTimeoutMilliseconds``). Reads that are hit by a broken connection are
 ///   repeated within the deadline; writes then throw ``StoreError/Code/connectionLoss``, because they may have
 ///   happened.
-/// - `suspended` is announced as soon as the connection is gone, `lost` at the latest when the session's negotiated
+/// - `suspended` is announced as soon as the connection is gone, and when nothing was heard for two thirds of the
+///   session's timeout on a connection that seems to stand; `lost` at the latest when the session's negotiated
 ///   timeout has passed since a request was sent that a server answered. Whoever leads anything steps down at
 ///   `suspended`, and guards what it writes with the election node's ``NodeStat/createdTransaction``: a message of
 ///   the client comes late when the process was stopped for a while.
+/// - Credentials of the configuration that the server refuses make every call fail with
+///   ``StoreError/Code/authenticationFailed`` at once. The client goes on trying, with pauses of up to 10 s, so that an
+///   agent outlives a server that was set up wrongly for a while.
+/// - Servers that refuse connections, or accept them and do not serve, are tried again after pauses with full jitter,
+///   100 ms at first, 10 s at most. Within a session that is suspended the C library's own, shorter ones apply, until
+///   the session is lost.
 /// - `onEvent` closures of watches mostly run on the C library's thread, with no lock held: they must return quickly
 ///   and must not block.
 /// - After `lost` the old session's ephemeral nodes may stay until the server notices too; a new session that wants the
 ///   same name finds a node whose ``NodeStat/ephemeralOwner`` is not its own.
 public final class ZooKeeperClient: CoordinationStore, Sendable {
     let driver: SessionDriver
+    /// Where the driver's milliseconds begin.
+    private let origin: ContinuousClock.Instant
     var configuration: ZooKeeperConfiguration { driver.configuration }
 
     /// Connects to nothing yet.
@@ -30,6 +39,7 @@ public final class ZooKeeperClient: CoordinationStore, Sendable {
     /// - Parameter random: uniform in 0..<1; decides how long the pauses between sessions are.
     public init(configuration: ZooKeeperConfiguration, logger: Logger, random: @escaping @Sendable () -> Double) {
         let origin = ContinuousClock.now
+        self.origin = origin
         driver = SessionDriver(
             configuration: configuration, logger: logger,
             now: {
@@ -107,6 +117,15 @@ public final class ZooKeeperClient: CoordinationStore, Sendable {
     public var connectionStates: ConnectionStates {
         let driver = driver
         return ConnectionStates { driver.listen() }
+    }
+
+    public var lease: SessionLease? {
+        driver.session.map { session in
+            SessionLease(
+                sessionID: session.id, timeoutMilliseconds: session.timeoutMilliseconds,
+                lastContact: origin + .milliseconds(session.lastContactMilliseconds),
+                lastProof: session.lastProofMilliseconds.map { origin + .milliseconds($0) })
+        }
     }
 
     /// The state now.

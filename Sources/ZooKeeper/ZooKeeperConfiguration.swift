@@ -53,12 +53,17 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
     /// Calls under way, those waiting for a connection and those whose wait was abandoned included. Beyond it an
     /// operation fails at once with ``StoreError/Code/tooManyInFlight``; nothing queues without a bound.
     public let maxInFlight: Int
+    /// `nil`: the connection is not encrypted.
+    public let tls: ZooKeeperTLS?
 
+    /// - Throws: ``StoreError/Code/badArguments``, naming what is wrong; also when `tls` is given and the installed
+    ///   library has none.
     public init(
         servers: [String], chroot: String? = nil,
         sessionTimeoutMilliseconds: Int = ZooKeeperLimits.sessionTimeoutMillisecondsDefault,
         operationTimeoutMilliseconds: Int = ZooKeeperLimits.operationTimeoutMillisecondsDefault,
-        authentication: [ZooKeeperCredential] = [], maxInFlight: Int = ZooKeeperLimits.maxInFlightDefault
+        authentication: [ZooKeeperCredential] = [], maxInFlight: Int = ZooKeeperLimits.maxInFlightDefault,
+        tls: ZooKeeperTLS? = nil
     ) throws {
         guard (1...ZooKeeperLimits.serversMax).contains(servers.count) else {
             throw StoreError(
@@ -91,12 +96,14 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
             "operationTimeoutMilliseconds")
         try inRange(maxInFlight, ZooKeeperLimits.maxInFlightRange, "maxInFlight")
         try inRange(authentication.count, 0...ZooKeeperLimits.credentialsMax, "authentication")
+        if tls != nil { try ZooKeeperTLS.requireAvailable() }
         self.servers = servers
         self.chroot = chroot
         self.sessionTimeoutMilliseconds = sessionTimeoutMilliseconds
         self.operationTimeoutMilliseconds = operationTimeoutMilliseconds
         self.authentication = authentication
         self.maxInFlight = maxInFlight
+        self.tls = tls
     }
 
     /// From ZooKeeper's usual form `host:port,host:port/chroot`.
@@ -104,7 +111,8 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
         connectString: String,
         sessionTimeoutMilliseconds: Int = ZooKeeperLimits.sessionTimeoutMillisecondsDefault,
         operationTimeoutMilliseconds: Int = ZooKeeperLimits.operationTimeoutMillisecondsDefault,
-        authentication: [ZooKeeperCredential] = [], maxInFlight: Int = ZooKeeperLimits.maxInFlightDefault
+        authentication: [ZooKeeperCredential] = [], maxInFlight: Int = ZooKeeperLimits.maxInFlightDefault,
+        tls: ZooKeeperTLS? = nil
     ) throws {
         let slash = connectString.firstIndex(of: "/") ?? connectString.endIndex
         let chroot = String(connectString[slash...])
@@ -114,7 +122,7 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
             },
             chroot: chroot.isEmpty ? nil : chroot, sessionTimeoutMilliseconds: sessionTimeoutMilliseconds,
             operationTimeoutMilliseconds: operationTimeoutMilliseconds, authentication: authentication,
-            maxInFlight: maxInFlight)
+            maxInFlight: maxInFlight, tls: tls)
     }
 
     /// What the C library takes. It splits at the last colon and passes the rest to the resolver, which knows no

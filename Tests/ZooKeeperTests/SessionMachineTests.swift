@@ -43,7 +43,7 @@ import Testing
 
     @Test func P29_lostByTheLocalDeadlineWithoutHearingFromTheLibrary() {
         var machine = connected()
-        machine.contact(generation: 1, sentAtMilliseconds: 400)
+        _ = machine.contact(generation: 1, sentAtMilliseconds: 400, nowMilliseconds: 400)
         _ = machine.handle(.disconnected(generation: 1), nowMilliseconds: 600, random: 0)
         #expect(machine.wakeAtMilliseconds == 1_400)
         #expect(machine.handle(.timer, nowMilliseconds: 1_399, random: 0).isEmpty)
@@ -61,9 +61,9 @@ import Testing
 
     @Test func onlyTheMomentOfSendingCountsAsContact() {
         var machine = connected()
-        machine.contact(generation: 1, sentAtMilliseconds: 300)
-        machine.contact(generation: 1, sentAtMilliseconds: 200)
-        machine.contact(generation: 9, sentAtMilliseconds: 900)
+        _ = machine.contact(generation: 1, sentAtMilliseconds: 300, nowMilliseconds: 300)
+        _ = machine.contact(generation: 1, sentAtMilliseconds: 200, nowMilliseconds: 200)
+        _ = machine.contact(generation: 9, sentAtMilliseconds: 900, nowMilliseconds: 900)
         _ = machine.handle(.disconnected(generation: 1), nowMilliseconds: 310, random: 0)
         #expect(machine.wakeAtMilliseconds == 1_300)
     }
@@ -75,7 +75,7 @@ import Testing
             let actions = machine.handle(.timer, nowMilliseconds: now, random: 0)
             if actions == [.probe(generation: 1)] {
                 probes += 1
-                machine.contact(generation: 1, sentAtMilliseconds: now)
+                _ = machine.contact(generation: 1, sentAtMilliseconds: now, nowMilliseconds: now)
             } else {
                 #expect(actions.isEmpty)
             }
@@ -197,6 +197,91 @@ import Testing
             ])
     }
 
+    /// A stopped server keeps its connections: the library may think well of one for long.
+    @Test func P30_suspendedByTheOwnClockOnAConnectionThatSeemsToStand() {
+        var machine = connected()
+        #expect(machine.handle(.timer, nowMilliseconds: 0, random: 0) == [.probe(generation: 1)])
+        #expect(machine.handle(.timer, nowMilliseconds: 250, random: 0) == [.probe(generation: 1)])
+        #expect(machine.handle(.timer, nowMilliseconds: 500, random: 0) == [.probe(generation: 1)])
+        #expect(machine.wakeAtMilliseconds == 666)
+        #expect(machine.handle(.timer, nowMilliseconds: 665, random: 0).isEmpty)
+        #expect(machine.isConnected)
+        #expect(machine.handle(.timer, nowMilliseconds: 666, random: 0) == [.announce(.suspended)])
+        #expect(!machine.isConnected)
+        #expect(machine.handle(.timer, nowMilliseconds: 750, random: 0) == [.probe(generation: 1)])
+        // An answer to a request from before does not make it current.
+        #expect(
+            machine.contact(generation: 1, sentAtMilliseconds: 10, isProof: true, nowMilliseconds: 760).isEmpty)
+        #expect(machine.session?.lastProofMilliseconds == 10)
+        var woken = machine
+        #expect(
+            woken.contact(generation: 1, sentAtMilliseconds: 750, nowMilliseconds: 770)
+                == [.announce(.connected(sessionID: 7))])
+        #expect(woken.session?.lastProofMilliseconds == 10, "a read proves nothing to the leader")
+        // The library notices too: nothing is said twice.
+        var noticed = machine
+        #expect(noticed.handle(.disconnected(generation: 1), nowMilliseconds: 770, random: 0).isEmpty)
+        #expect(noticed.publicState == .suspended)
+        #expect(machine.handle(.timer, nowMilliseconds: 1_009, random: 0) == [.probe(generation: 1)])
+        #expect(machine.handle(.timer, nowMilliseconds: 1_010, random: 0) == lose)
+    }
+
+    @Test func aReconnectionKeepsWhatWasProvenAndProvesNothing() {
+        var machine = connected()
+        _ = machine.contact(generation: 1, sentAtMilliseconds: 100, isProof: true, nowMilliseconds: 110)
+        _ = machine.handle(.disconnected(generation: 1), nowMilliseconds: 200, random: 0)
+        _ = machine.handle(
+            .established(generation: 1, sessionID: 7, timeoutMilliseconds: 1_000), nowMilliseconds: 300, random: 0)
+        #expect(machine.session?.lastProofMilliseconds == 100)
+        _ = machine.handle(.expired(generation: 1), nowMilliseconds: 400, random: 0)
+        #expect(machine.session == nil)
+    }
+
+    /// The library tries again at a sixtieth of the timeout, forever and all clients alike.
+    @Test func aHandleThatReachesNobodyGivesWayToTheBackOff() {
+        var machine = SessionMachine()
+        _ = machine.handle(.start, nowMilliseconds: 0, random: 0)
+        #expect(machine.wakeAtMilliseconds == nil, "names are being resolved")
+        _ = machine.handle(.opened(generation: 1), nowMilliseconds: 1_000, random: 0)
+        #expect(machine.wakeAtMilliseconds == 1_500)
+        #expect(machine.handle(.timer, nowMilliseconds: 1_500, random: 0) == [.inspect(generation: 1)])
+        #expect(
+            machine.handle(.inspected(generation: 1, isTrying: true), nowMilliseconds: 1_500, random: 0).isEmpty,
+            "one server is slow; the handle goes on to the next one by itself")
+        #expect(machine.handle(.timer, nowMilliseconds: 2_000, random: 0) == [.inspect(generation: 1)])
+        #expect(
+            machine.handle(.inspected(generation: 1, isTrying: false), nowMilliseconds: 2_000, random: 0) == [
+                .abandonWatches(generation: 1), .close(generation: 1, isFinal: false),
+            ])
+        _ = machine.handle(.handleClosed(generation: 1), nowMilliseconds: 2_010, random: 0.5)
+        #expect(machine.wakeAtMilliseconds == 2_060)
+        #expect(machine.lastFailure?.contains("no server") == true)
+        // A session that came just before the answer is not taken away.
+        var late = connected()
+        #expect(late.handle(.inspected(generation: 1, isTrying: false), nowMilliseconds: 1, random: 0).isEmpty)
+    }
+
+    @Test func refusedCredentialsAreRememberedUntilASessionIsMade() {
+        var machine = SessionMachine()
+        var now: Int64 = 0
+        _ = machine.handle(.start, nowMilliseconds: now, random: 0)
+        for generation in 1...UInt64(20) {
+            _ = machine.handle(
+                .established(generation: generation, sessionID: 7, timeoutMilliseconds: 1_000), nowMilliseconds: now,
+                random: 0)
+            _ = machine.handle(.authenticationFailed(generation: generation), nowMilliseconds: now, random: 0)
+            #expect(machine.areCredentialsRefused)
+            _ = machine.handle(.handleClosed(generation: generation), nowMilliseconds: now, random: 0.999)
+            if generation > 10 { #expect(machine.wakeAtMilliseconds! - now > 9_000, "no flood of attempts") }
+            now = machine.wakeAtMilliseconds!
+            _ = machine.handle(.timer, nowMilliseconds: now, random: 0)
+        }
+        _ = machine.handle(
+            .established(generation: 21, sessionID: 7, timeoutMilliseconds: 1_000), nowMilliseconds: now, random: 0)
+        _ = machine.handle(.authenticated(generation: 21), nowMilliseconds: now, random: 0)
+        #expect(!machine.areCredentialsRefused && machine.isConnected)
+    }
+
     /// Any sequence of events keeps the promises of the announcements.
     @Test(arguments: 0..<200) func randomEventsKeepTheOrderOfStates(seed: Int) {
         var state = UInt64(seed) &* 0x9E37_79B9_7F4A_7C15 | 1
@@ -216,7 +301,9 @@ import Testing
             now += Int64(draw(400))
             let generation = machine.generation
             let event: SessionMachine.Event =
-                switch draw(8) {
+                switch draw(9) {
+                case 8:
+                    draw(2) == 0 ? .opened(generation: generation) : .inspected(generation: generation, isTrying: false)
                 case 0: .established(generation: generation, sessionID: Int64(generation), timeoutMilliseconds: 1_000)
                 case 1: .authenticated(generation: generation)
                 case 2: .disconnected(generation: generation)
@@ -225,8 +312,13 @@ import Testing
                 case 5: .handleClosed(generation: generation)
                 default: .timer
                 }
-            if draw(2) == 0 { machine.contact(generation: generation, sentAtMilliseconds: now - 10) }
-            for action in machine.handle(event, nowMilliseconds: now, random: Double(draw(1_000)) / 1_000) {
+            var actions: [SessionMachine.Action] = []
+            if draw(2) == 0 {
+                actions = machine.contact(
+                    generation: generation, sentAtMilliseconds: now - 10, isProof: draw(2) == 0, nowMilliseconds: now)
+            }
+            actions += machine.handle(event, nowMilliseconds: now, random: Double(draw(1_000)) / 1_000)
+            for action in actions {
                 switch action {
                 case .announce(let next):
                     #expect(next != announced.last, "seed \(seed): announced twice in a row")

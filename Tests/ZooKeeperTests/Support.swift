@@ -86,6 +86,23 @@ func withClient<R>(
     }
 }
 
+/// Starts a client that need not connect, and closes it in every case.
+func withStartedClient<R>(
+    _ configuration: ZooKeeperConfiguration, random: @escaping @Sendable () -> Double = { 0.5 },
+    _ body: (ZooKeeperClient) async throws -> R
+) async throws -> R {
+    let client = ZooKeeperClient(configuration: configuration, logger: testLogger(), random: random)
+    client.start()
+    do {
+        let result = try await body(client)
+        await client.close()
+        return result
+    } catch {
+        await client.close()
+        throw error
+    }
+}
+
 func storeError<R>(_ body: () async throws -> R) async -> StoreError? {
     do {
         _ = try await body()

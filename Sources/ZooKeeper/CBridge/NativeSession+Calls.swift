@@ -56,7 +56,7 @@ extension NativeSession {
 
     func set(_ path: String, _ data: [UInt8], version: Int32, reply: @escaping Reply<NodeStat>) -> Submission {
         let deliver = Self.deliver(to: reply) { if case .stat(let stat) = $0 { stat } else { nil } }
-        return submit(deliver: deliver) { handle, context, _ in
+        return submit(isProof: true, deliver: deliver) { handle, context, _ in
             withLibraryBytes(data) { zoo_aset(handle, path, $0, Int32(data.count), version, statCompletion, context) }
         }
     }
@@ -66,7 +66,7 @@ extension NativeSession {
     ) -> Submission {
         let deliver = Self.deliver(to: reply) { if case .path(let path) = $0 { path } else { nil } }
         let list = LibraryAccessControl(acl)
-        return submit(deliver: deliver) { handle, context, _ in
+        return submit(isProof: true, deliver: deliver) { handle, context, _ in
             withExtendedLifetime(list) {
                 withLibraryBytes(data) {
                     zoo_acreate(
@@ -77,13 +77,15 @@ extension NativeSession {
     }
 
     func delete(_ path: String, version: Int32, reply: @escaping Reply<Void>) -> Submission {
-        submit(deliver: Self.deliver(to: reply) { if case .done = $0 { () } else { nil } }) { handle, context, _ in
+        submit(isProof: true, deliver: Self.deliver(to: reply) { if case .done = $0 { () } else { nil } }) {
+            handle, context, _ in
             zoo_adelete(handle, path, version, voidCompletion, context)
         }
     }
 
     func sync(_ path: String, reply: @escaping Reply<Void>) -> Submission {
-        submit(deliver: Self.deliver(to: reply) { if case .path = $0 { () } else { nil } }) { handle, context, _ in
+        submit(isProof: true, deliver: Self.deliver(to: reply) { if case .path = $0 { () } else { nil } }) {
+            handle, context, _ in
             zoo_async(handle, path, pathCompletion, context)
         }
     }
@@ -101,7 +103,7 @@ extension NativeSession {
         -> Submission
     {
         let list = LibraryAccessControl(acl)
-        return submit(deliver: Self.deliver(to: reply) { if case .done = $0 { () } else { nil } }) {
+        return submit(isProof: true, deliver: Self.deliver(to: reply) { if case .done = $0 { () } else { nil } }) {
             handle, context, _ in
             withExtendedLifetime(list) {
                 zoo_aset_acl(handle, path, version, list.pointer, voidCompletion, context)
@@ -125,7 +127,7 @@ extension NativeSession {
                 reply(.failure(CallFailure(.marshalling, message: "the reply is of another kind than the request")))
             }
         }
-        return submit(arena: arena, deliver: deliver) { handle, context, _ in
+        return submit(isProof: true, arena: arena, deliver: deliver) { handle, context, _ in
             czk_amulti(handle, Int32(arena.count), arena.operations, arena.results, voidCompletion, context)
         }
     }

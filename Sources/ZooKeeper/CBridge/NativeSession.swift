@@ -9,7 +9,8 @@ enum NativeSessionEvent: Sendable, Hashable {
     case expired
     case authenticationFailed
     /// A request that was sent at that moment has been answered.
-    case contact(sentAtMilliseconds: Int64)
+    /// `isProof`: by way of the ensemble's leader.
+    case contact(sentAtMilliseconds: Int64, isProof: Bool)
 }
 
 /// What became of a call that was handed to the library.
@@ -74,25 +75,42 @@ final class NativeSession: Sendable {
         self.signalQueue = signalQueue
         self.now = now
         self.onEvent = onEvent
+        BridgeCensus.count { $0.sessions += 1 }
+    }
+
+    deinit {
+        BridgeCensus.count { $0.sessions -= 1 }
     }
 
     // MARK: Lifecycle
 
     /// Makes the handle; the library connects from then on by itself. Blocks while names are resolved (P5).
     /// - Returns: why it failed, `nil` when it did not.
-    func open(servers: String, timeoutMilliseconds: Int) -> String? {
+    func open(servers: String, timeoutMilliseconds: Int, tls: ZooKeeperTLS? = nil) -> String? {
         dispatchPrecondition(condition: .onQueue(lifecycleQueue))
         // The library hands this pointer to callbacks until close has returned; the +1 is dropped there.
         let context = Unmanaged.passRetained(self)
         var error: Int32 = 0
-        let pointer = czk_init(
-            servers, sessionWatcher, Int32(timeoutMilliseconds), context.toOpaque(), ZOO_NO_LOG_CLIENTENV,
-            libraryLogLine, &error)
+        let pointer: OpaquePointer?
+        if let tls, let entryPoint = LibraryTLS.entryPoint {
+            pointer = czk_init_ssl(
+                entryPoint.pointer, servers, LibraryTLS.certificateList(tls), sessionWatcher,
+                Int32(timeoutMilliseconds), context.toOpaque(), ZOO_NO_LOG_CLIENTENV, libraryLogLine, &error)
+        } else if tls == nil {
+            pointer = czk_init(
+                servers, sessionWatcher, Int32(timeoutMilliseconds), context.toOpaque(), ZOO_NO_LOG_CLIENTENV,
+                libraryLogLine, &error)
+        } else {
+            // The configuration refuses this; nothing goes out in the clear that was to be encrypted.
+            context.release()
+            return "the library has no TLS"
+        }
         guard let pointer else {
             // No thread was started when the library gives no handle, so that nobody holds the context.
             context.release()
             return errorText(error)
         }
+        BridgeCensus.count { $0.handles += 1 }
         adopt(pointer)
         return nil
     }
@@ -120,6 +138,7 @@ final class NativeSession: Sendable {
         if let handle {
             zookeeper_close(handle.pointer)
             Unmanaged.passUnretained(self).release()
+            BridgeCensus.count { $0.handles -= 1 }
         }
         abandonWatches()
         sweep()
@@ -156,13 +175,14 @@ final class NativeSession: Sendable {
     /// Hands a call to the library.
     ///
     /// - Parameters:
+    ///   - isProof: the answer comes by way of the ensemble's leader.
     ///   - armsOnMissing: `exists` arms its watch on a missing node too (P11).
     ///   - arena: what the library keeps using until the reply (P24).
     ///   - call: issues it, with the handle, the call's context and the watch's token. Must not do anything else: it
     ///     runs inside the session lock.
     func submit(
-        watch: (@Sendable (WatchEvent) -> Void)? = nil, armsOnMissing: Bool = false, arena: MultiArena? = nil,
-        deliver: @escaping @Sendable (CallReply) -> Void,
+        watch: (@Sendable (WatchEvent) -> Void)? = nil, isProof: Bool = false, armsOnMissing: Bool = false,
+        arena: MultiArena? = nil, deliver: @escaping @Sendable (CallReply) -> Void,
         call issue: (OpaquePointer, UnsafeMutableRawPointer, UnsafeMutableRawPointer?) -> Int32
     ) -> Submission {
         let sentAt = now()
@@ -184,7 +204,8 @@ final class NativeSession: Sendable {
                 token = fresh
             }
             let call = PendingCall(
-                session: self, id: id, sentAtMilliseconds: sentAt, watchToken: token, armsOnMissing: armsOnMissing,
+                session: self, id: id, sentAtMilliseconds: sentAt, isProof: isProof, watchToken: token,
+                armsOnMissing: armsOnMissing,
                 arena: arena, deliver: deliver)
             state.calls[id] = call
             let retained = Unmanaged.passRetained(call)
@@ -204,6 +225,16 @@ final class NativeSession: Sendable {
         case .some(let rc):
             deliver(.failure(rc))
             return .rejected
+        }
+    }
+
+    /// Whether the handle is connecting to a server or waits for one's answer, rather than for its next attempt.
+    var isTrying: Bool {
+        state.withLockedValue { state in
+            guard !state.isClosing, let handle = state.handle else { return false }
+            // 999 before the first attempt; a bare 0 after one that failed.
+            let libraryState = zoo_state(handle.pointer)
+            return libraryState != ZOO_NOTCONNECTED_STATE && libraryState != 0
         }
     }
 
@@ -235,7 +266,9 @@ final class NativeSession: Sendable {
             state.watches[token]?.isArmed = true
             return nil
         }
-        if reply.isServerAnswer { onEvent(.contact(sentAtMilliseconds: call.sentAtMilliseconds)) }
+        if reply.isServerAnswer {
+            onEvent(.contact(sentAtMilliseconds: call.sentAtMilliseconds, isProof: call.isProof))
+        }
         call.deliver(reply)
         orphan?.fire(.sessionLost)
     }

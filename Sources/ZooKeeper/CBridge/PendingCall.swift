@@ -26,6 +26,7 @@ final class PendingCall: Sendable {
     let session: NativeSession
     let id: UInt64
     let sentAtMilliseconds: Int64
+    let isProof: Bool
     let watchToken: UInt?
     let deliver: @Sendable (CallReply) -> Void
     private let armsOnMissing: Bool
@@ -35,16 +36,23 @@ final class PendingCall: Sendable {
     private let isConsumed = NIOLockedValueBox(false)
 
     init(
-        session: NativeSession, id: UInt64, sentAtMilliseconds: Int64, watchToken: UInt?, armsOnMissing: Bool,
+        session: NativeSession, id: UInt64, sentAtMilliseconds: Int64, isProof: Bool, watchToken: UInt?,
+        armsOnMissing: Bool,
         arena: MultiArena?, deliver: @escaping @Sendable (CallReply) -> Void
     ) {
         self.session = session
         self.id = id
         self.sentAtMilliseconds = sentAtMilliseconds
+        self.isProof = isProof
         self.watchToken = watchToken
         self.armsOnMissing = armsOnMissing
         self.arena = arena
         self.deliver = deliver
+        BridgeCensus.count { $0.calls += 1 }
+    }
+
+    deinit {
+        BridgeCensus.count { $0.calls -= 1 }
     }
 
     /// True for the first caller: completion and sweep each drop the library's +1, and only one of them may.

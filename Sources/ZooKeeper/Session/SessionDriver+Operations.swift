@@ -53,6 +53,8 @@ extension SessionDriver {
             if state.machine.isClosed { return [.fail([operation], .closed)] }
             guard state.inFlight < configuration.maxInFlight else { return [.fail([operation], .tooManyInFlight)] }
             guard !isFinished() else { return [] }
+            // Waiting for the next refusal would tell the caller nothing more.
+            if state.machine.areCredentialsRefused { return [.fail([operation], .authenticationFailed)] }
             var operation = operation
             state.inFlight += 1
             state.deadlines.insert(id, atMilliseconds: now() + Int64(timeoutMilliseconds))

@@ -14,6 +14,7 @@ final class SessionDriver: Sendable {
         case abandonWatches(NativeSession)
         case authenticate(NativeSession, generation: UInt64, [ZooKeeperCredential])
         case probe(NativeSession)
+        case inspect(NativeSession, generation: UInt64)
         case submit(UInt64, ActiveOperation, NativeSession, epoch: UInt64)
         case fail([ActiveOperation], StoreError.Code)
         case resume([CheckedContinuation<Void, Never>])
@@ -75,6 +76,11 @@ final class SessionDriver: Sendable {
         self.now = now
         self.random = random
         state = NIOLockedValueBox(State(credentials: configuration.authentication))
+        BridgeCensus.count { $0.drivers += 1 }
+    }
+
+    deinit {
+        BridgeCensus.count { $0.drivers -= 1 }
     }
 
     var serverList: String { configuration.servers.joined(separator: ",") }
@@ -113,6 +119,9 @@ final class SessionDriver: Sendable {
     var isClosed: Bool { state.withLockedValue { $0.machine.isClosed } }
 
     var publicState: ConnectionState { state.withLockedValue { $0.machine.publicState } }
+
+    /// What is proven of the session now; in this driver's milliseconds.
+    var session: SessionMachine.Session? { state.withLockedValue { $0.machine.session } }
 
     /// Gives the credential to every session from the next one on.
     func keep(_ credential: ZooKeeperCredential) {
@@ -161,8 +170,13 @@ final class SessionDriver: Sendable {
 
     private func receive(_ event: NativeSessionEvent, generation: UInt64) {
         switch event {
-        case .contact(let sentAt):
-            state.withLockedValue { $0.machine.contact(generation: generation, sentAtMilliseconds: sentAt) }
+        case .contact(let sentAt, let isProof):
+            run(
+                state.withLockedValue { state in
+                    let actions = state.machine.contact(
+                        generation: generation, sentAtMilliseconds: sentAt, isProof: isProof, nowMilliseconds: now())
+                    return actions.isEmpty ? [] : apply(actions, &state)
+                })
         case .established(let id, let timeout):
             step(.established(generation: generation, sessionID: id, timeoutMilliseconds: timeout))
         case .disconnected: step(.disconnected(generation: generation))
@@ -188,6 +202,8 @@ final class SessionDriver: Sendable {
                 effects.append(.authenticate(session, generation: generation, state.credentials))
             case .probe:
                 if let session = state.session { effects.append(.probe(session)) }
+            case .inspect(let generation):
+                if let session = state.session { effects.append(.inspect(session, generation: generation)) }
             case .announce(let connection):
                 effects.append(announce(connection, &state))
                 if case .connected = connection { effects += takeWaiting(&state) }
@@ -201,6 +217,12 @@ final class SessionDriver: Sendable {
                 for id in waiting.keys { state.operations[id] = nil }
                 state.inFlight -= waiting.count
                 effects.append(.fail(Array(waiting.values), code))
+                if code == .authenticationFailed {
+                    effects.append(
+                        .log(
+                            .error, "ZooKeeper refused the credentials; check the authentication settings",
+                            ["meaning": "calls fail until a later attempt succeeds"]))
+                }
             case .finish:
                 effects += finish(&state)
             }
@@ -218,8 +240,8 @@ final class SessionDriver: Sendable {
         lifecycleQueue.async {
             let fault = session.open(
                 servers: configuration.libraryConnectString,
-                timeoutMilliseconds: configuration.sessionTimeoutMilliseconds)
-            guard let fault else { return }
+                timeoutMilliseconds: configuration.sessionTimeoutMilliseconds, tls: configuration.tls)
+            guard let fault else { return self.step(.opened(generation: generation)) }
             self.logger.warning(
                 "cannot connect to ZooKeeper, trying again; check that the server names resolve",
                 metadata: ["servers": "\(self.serverList)", "error": "\(fault)"])
@@ -280,6 +302,8 @@ final class SessionDriver: Sendable {
             switch effect {
             case .abandonWatches(let session): session.abandonWatches()
             case .probe(let session): session.probe()
+            case .inspect(let session, let generation):
+                step(.inspected(generation: generation, isTrying: session.isTrying))
             case .authenticate(let session, let generation, let credentials):
                 authenticate(session, generation, credentials[...])
             case .submit(let id, let operation, let session, let epoch):
