@@ -21,7 +21,8 @@ public struct AgentRuntime: Service {
     private let logger: Logger
     private let paths: RegistryPaths
     private let id: AgentID
-    private let zookeeper: ZooKeeperConfiguration
+    /// Nil for an agent that runs by itself.
+    private let zookeeper: ZooKeeperConfiguration?
 
     /// Throws when the configuration cannot work; nothing has been started then.
     public init(configuration: AgentConfiguration, logger: Logger) throws {
@@ -33,12 +34,14 @@ public struct AgentRuntime: Service {
             throw AgentError(
                 .unreachablePeer, "the peer address \(configuration.peer) must not be published: \(reason)")
         }
-        zookeeper = try ZooKeeperConfiguration(
-            connectString: configuration.zookeeper.connectString,
-            sessionTimeoutMilliseconds: configuration.zookeeper.sessionTimeoutMilliseconds,
-            authentication: try configuration.zookeeper.credentials.map {
-                [try .digest(user: $0.user, password: $0.password.revealed)]
-            } ?? [])
+        zookeeper =
+            configuration.standalone
+            ? nil
+            : try ZooKeeperConfiguration(
+                connectString: configuration.zookeeper.connectString,
+                sessionTimeoutMilliseconds: configuration.zookeeper.sessionTimeoutMilliseconds,
+                authentication: configuration.zookeeper.credentials.map { [$0.credential] } ?? [],
+                tls: try configuration.zookeeper.tls())
     }
 
     public func run() async throws {
@@ -53,6 +56,7 @@ public struct AgentRuntime: Service {
     }
 
     private func run(on group: MultiThreadedEventLoopGroup) async throws {
+        let store = try AgentStore(configuration, zookeeper: zookeeper, logger: logger)
         let hashSeed = UInt64.random(in: .min ... .max)
         let commands = AgentCommands()
         let keysMax = configuration.detection.keysPerSliceMax
@@ -60,12 +64,11 @@ public struct AgentRuntime: Service {
             configuration: configuration.proxyConfiguration(hashSeed: hashSeed), group: group, topology: nil,
             agentCommands: commands, logger: logger, makeRecorder: { _ in LoopCounter(keysMax: keysMax) })
         try await proxy.start()
-        let store = ZooKeeperClient(configuration: zookeeper, logger: logger)
         do {
             let peer = try await proxy.listen(
                 on: .tcp(host: configuration.peer.host, port: configuration.peer.port), role: .peer)
-            store.start()
-            try await serve(group, proxy, commands, store, hashSeed: hashSeed, peer: peer)
+            try await store.start(configuration, paths: paths, id: id, logger: logger)
+            try await serve(group, proxy, commands, store.store, hashSeed: hashSeed, peer: peer)
         } catch {
             await proxy.shutDown()
             await store.close()
@@ -77,8 +80,8 @@ public struct AgentRuntime: Service {
     }
 
     private func serve(
-        _ group: MultiThreadedEventLoopGroup, _ proxy: ProxyServer, _ commands: AgentCommands, _ store: ZooKeeperClient,
-        hashSeed: UInt64, peer: ProxyServer.Address
+        _ group: MultiThreadedEventLoopGroup, _ proxy: ProxyServer, _ commands: AgentCommands,
+        _ store: any CoordinationStore, hashSeed: UInt64, peer: ProxyServer.Address
     ) async throws {
         let subscriber = RegistrySubscriber(
             store: store, paths: paths, stateDirectory: configuration.stateDirectory, logger: logger)
@@ -111,7 +114,7 @@ public struct AgentRuntime: Service {
                 startedAt: startedAt), logger: logger)
         let view = AgentView(
             configuration: configuration, startedAt: startedAt, acting: acting, coordinator: coordinator,
-            reports: reports, subscriber: subscriber, proxy: proxy)
+            reports: reports, subscriber: subscriber, presence: presence, proxy: proxy)
         commands.connect(to: view)
         let isDraining = NIOLockedValueBox(false)
         let admin = AdminServer(

@@ -93,12 +93,16 @@ public struct AgentStatus: Codable, Sendable, Hashable {
     public var pushLagMilliseconds: Int64?
     public var nodes: [Node]
     public var counters: Counters
+    /// Whether it runs by itself, without a registry that is shared; nil from an agent that is too old to say.
+    public var isStandalone: Bool?
+    /// The agent's clock, RFC 3339; nil from an agent that is too old to say.
+    public var now: String?
 
     public init(
         id: String, app: String, version: String, startedAt: String, uptimeSeconds: Int64, mode: String,
         detection: String?, leadership: String, coordinator: String?, view: View, hotKeys: Int, localHotKeys: Int,
-        reportEpoch: UInt64,
-        reportSequence: UInt64, pushLagMilliseconds: Int64?, nodes: [Node], counters: Counters
+        reportEpoch: UInt64, reportSequence: UInt64, pushLagMilliseconds: Int64?, nodes: [Node], counters: Counters,
+        isStandalone: Bool? = nil, now: String? = nil
     ) {
         self.id = id
         self.app = app
@@ -117,6 +121,8 @@ public struct AgentStatus: Codable, Sendable, Hashable {
         self.pushLagMilliseconds = pushLagMilliseconds
         self.nodes = nodes
         self.counters = counters
+        self.isStandalone = isStandalone
+        self.now = now
     }
 }
 

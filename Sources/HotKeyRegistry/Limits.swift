@@ -1,3 +1,5 @@
+import ZooKeeper
+
 /// Every bound of the registry. What the znode schema promises to others stands in docs/znode-schema.md too.
 public enum RegistryLimits {
     /// The schema number this version writes, and the only one it reads.
@@ -5,6 +7,7 @@ public enum RegistryLimits {
 
     // Znodes: the most bytes each may hold.
     public static let appBytesMax = 1 << 10
+    public static let accessBytesMax = 16 << 10
     public static let controlBytesMax = 1 << 10
     public static let rulesBytesMax = 64 << 10
     public static let pinsBytesMax = 512 << 10
@@ -27,6 +30,13 @@ public enum RegistryLimits {
     public static let authorBytesMax = 128
     public static let reasonBytesMax = 512
     public static let sourceNamesPerRecordMax = 16
+
+    // Access control.
+    public static let identitiesPerRoleMax = 64
+    /// Of a file that holds a user and a password: what ZooKeeper's client takes, and the end of the line.
+    public static let secretBytesMax = ZooKeeperLimits.credentialBytesMax + 2
+    /// Times that all nodes are gone through, until none is left whose list is another: nodes are made meanwhile.
+    static let accessRoundsMax = 5
 
     // What operators write.
     public static let copiesMax = 64
@@ -65,6 +75,20 @@ public enum RegistryLimits {
     public static let retryMillisecondsMax = 5_000
     public static let viewSaveMilliseconds = 1_000
     public static let viewFileBytesMax = 64 << 20
+
+    // Export and import.
+    /// What stands around the documents in an export, and the spaces with which it is laid out for people.
+    static let exportFrameBytesMax = 2 << 20
+    /// Names that one difference lists.
+    static let differenceNamesMax = 10
+
+    // Inspection.
+    /// From this share of its cap on, a document is said to be near it.
+    static let capWarningPercent = 80
+    static let inspectionReadsAtOnceMax = 64
+    /// Clocks that differ by this much are said to; by the second, something is wrong.
+    public static let clockSkewWarningMilliseconds: Int64 = 1_000
+    public static let clockSkewErrorMilliseconds: Int64 = 30_000
 
     // Operator edits.
     public static let editAttemptsMax = 64

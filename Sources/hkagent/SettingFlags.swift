@@ -15,6 +15,11 @@ struct SettingFlags: ParsableArguments, CustomReflectable {
     init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: FlagKey.self)
         for setting in Setting.all {
+            guard !setting.isSwitch else {
+                let isOn = try container.decode(Flag<Bool>.self, forKey: FlagKey(setting.flag)).wrappedValue
+                values[setting.flag] = isOn ? "true" : nil
+                continue
+            }
             let option = try container.decode(Option<String?>.self, forKey: FlagKey(setting.flag))
             values[setting.flag] = option.wrappedValue
         }
@@ -25,6 +30,9 @@ struct SettingFlags: ParsableArguments, CustomReflectable {
             self,
             children: Setting.all.map { setting in
                 let help = ArgumentHelp(stringLiteral: setting.flagHelp)
+                guard !setting.isSwitch else {
+                    return (setting.flag, Flag<Bool>(wrappedValue: false, name: .customLong(setting.flag), help: help))
+                }
                 return (setting.flag, Self.option(setting, help))
             })
     }

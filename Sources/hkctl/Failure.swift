@@ -29,6 +29,17 @@ struct Place: Sendable {
     var root: String
     var app: String?
     var timeoutMilliseconds: Int
+    /// As whom the session authenticated; nil before that is known.
+    var login: DigestLogin??
+
+    /// As whom the session authenticated, and where another user would be given.
+    var loginText: String {
+        let places = "--zookeeper-digest-file FILE, HOTKEY_ZOOKEEPER_DIGEST_FILE or HOTKEY_ZOOKEEPER_AUTH"
+        guard case .some(let login?) = login else {
+            return "This session did not authenticate: give a user and a password with \(places)."
+        }
+        return "This session authenticated as \(login.user) (\(login.source)); another one is given with \(places)."
+    }
 
     /// The options that lead here again.
     var hkctl: String { "hkctl" + (app.map { " --app \($0)" } ?? "") }
@@ -102,8 +113,12 @@ extension Failure {
                     + "or name others with --zookeeper HOST:PORT,… or HOTKEY_ZOOKEEPER; --timeout allows more time.")
         case .noAuthentication, .authenticationFailed, .invalidACL:
             self.init(
-                .failed, message.isEmpty ? "ZooKeeper refuses access: \(error)." : "\(message).",
-                "The nodes' access control lists do not let this client in; nothing was changed.")
+                .failed,
+                message.isEmpty
+                    ? "ZooKeeper refuses access\(error.path.map { " to \($0)" } ?? "")." : "\(message).",
+                "Nothing was changed. Reading needs the role reader, agent or operator (reading the roles: agent or operator); changing anything needs the role "
+                    + "operator ('hkctl acl show' tells who has them).",
+                place.loginText)
         case .badArguments: self.init(.usage, "--zookeeper: \(error.message)")
         default: self.init(.failed, message.isEmpty ? "\(error)" : "\(message): \(error)")
         }

@@ -10,7 +10,7 @@ struct HKCtl: AsyncParsableCommand {
         discussion: """
             The options may stand before or after the verb. A flag overrides its environment variable \
             (HOTKEY_ZOOKEEPER, HOTKEY_ROOT, HOTKEY_APP), which overrides the default. Changes are signed with \
-            HOTKEY_AUTHOR, by default USER@HOST.
+            HOTKEY_AUTHOR, by default USER@HOST. The options for TLS are shown by --help-hidden.
 
             Exit status: 0 done; 1 failed; 2 wrong usage. The reason stands on standard error.
             """,
@@ -22,7 +22,11 @@ struct HKCtl: AsyncParsableCommand {
                     Status.self, List.self, Get.self, Watch.self, Agents.self, Route.self, History.self,
                 ]),
             CommandGroup(name: "Decide", subcommands: [Pin.self, Unpin.self, Deny.self, Undeny.self, SetMode.self]),
-            CommandGroup(name: "Set up", subcommands: [Init.self, Rules.self, Topology.self]),
+            CommandGroup(
+                name: "Set up",
+                subcommands: [
+                    Init.self, Rules.self, Topology.self, Acl.self, Export.self, Import.self, Doctor.self,
+                ]),
         ])
 
     @OptionGroup(title: "Common Options") var global: GlobalOptions

@@ -9,6 +9,8 @@ enum ControlLimits {
     static let timeSpanMillisecondsMax: Int64 = 3_650 * 86_400_000
     /// Agents that are asked at the same time.
     static let agentsAskedAtOnceMax = 64
+    /// Of a ZooKeeper server's answer to a four-letter word.
+    static let serverAnswerBytesMax = 64 << 10
     /// Agents that are asked for a route before giving up; they all know the same.
     static let routeAgentsMax = 16
     /// Names and reasons that an error lists.

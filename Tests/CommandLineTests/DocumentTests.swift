@@ -16,7 +16,11 @@ import Testing
         #expect(other.standardError.contains("another topology than the one given, and keeps it"))
         #expect(try await hkctl.run("init", "--mode", "off").status == 1)
         let json = try await hkctl.json("init")
-        #expect(json.fields == ["app", "created", "damaged", "modeDiffers", "rewritten", "topologyDiffers", "znode"])
+        #expect(
+            json.fields == [
+                "accessDiffers", "app", "created", "damaged", "modeDiffers", "restricted", "rewritten",
+                "topologyDiffers", "znode",
+            ])
 
         let topology = try await hkctl.json("topology", "show")
         #expect(topology["hash"] == "md5" && topology["distribution"] == "ketama")

@@ -1,4 +1,6 @@
+import Foundation
 import HotKeyRegistry
+import HotKeyTestSupport
 
 @testable import HotKeyAgent
 
@@ -35,4 +37,13 @@ func book(_ change: (inout Rule) -> Void = { _ in }) throws -> RuleBook {
     var rule = Rule(pattern: "*")
     change(&rule)
     return try RuleBook(RulesDocument(rules: [rule]))
+}
+
+extension TemporaryDirectory {
+    /// A file with one line that only its owner may read.
+    func secret(_ line: String, to name: String = "secret") throws -> String {
+        let path = try write(line + "\n", to: name)
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)
+        return path
+    }
 }

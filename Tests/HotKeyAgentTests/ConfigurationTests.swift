@@ -10,6 +10,10 @@ private let required = ["app": "shop", "zookeeper": "127.0.0.1:2181"]
 
 /// A value for each setting that is not its default, as text and as YAML.
 private func sample(_ setting: Setting, directory: TemporaryDirectory) throws -> (text: String, yaml: String) {
+    func secret(_ line: String) throws -> (String, String) {
+        let path = try directory.secret(line)
+        return (path, path)
+    }
     switch setting.name {
     case "app": return ("orders", "orders")
     case "id": return ("agent-7", "agent-7")
@@ -22,7 +26,15 @@ private func sample(_ setting: Setting, directory: TemporaryDirectory) throws ->
     case "zookeeper.servers": return ("127.0.0.2:2181,localhost:2182", "[127.0.0.2:2181, localhost:2182]")
     case "zookeeper.root": return ("/a/b", "/a/b")
     case "zookeeper.digestFile":
-        let path = try directory.write("user:password\n", to: "digest")
+        return try secret("user:password")
+    case "zookeeper.tlsPassphraseFile": return try secret("passphrase")
+    case "zookeeper.tlsCaFile", "zookeeper.tlsCertificateFile", "zookeeper.tlsKeyFile":
+        let path = try directory.write("", to: "own.pem")
+        return (path, path)
+    case "standalone": return ("true", "true")
+    case "nodes": return ("a=h:1,b=h:2:3", "[a=h:1, b=h:2:3]")
+    case "rulesFile":
+        let path = try directory.write("schema: 1\nrules: []\n", to: "rules.yaml")
         return (path, path)
     case "log.level": return ("debug", "debug")
     case "log.format": return ("json", "json")
@@ -48,8 +60,25 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
     init() throws { directory = try TemporaryDirectory(prefix: "cfg") }
 
     /// The setting's own source has to be the only one: what is required comes from elsewhere.
-    private func others(than setting: Setting) -> [String: String] {
-        required.filter { $0.key != setting.flag }
+    private func others(than setting: Setting) throws -> [String: String] {
+        let file = try directory.write("", to: "any.pem")
+        let standalone = ["standalone": "true", "nodes": "a=h:9"]
+        let tls = Dictionary(
+            uniqueKeysWithValues: ["ca", "certificate", "key"].map { ("zookeeper-tls-\($0)-file", file) })
+        // Some mean something only beside others.
+        var others = required
+        if ["standalone", "nodes", "rulesFile"].contains(setting.name) { others = standalone }
+        if setting.name.hasPrefix("zookeeper.tls") { others.merge(tls) { $1 } }
+        return others.filter { $0.key != setting.flag }
+    }
+
+    private func load(
+        flags: [String: String] = [:], environment: [String: String] = [:], file: String? = nil
+    ) throws -> EffectiveConfiguration {
+        var loader = ConfigurationLoader(flags: flags, environment: environment, file: file)
+        // What the installed library can do is not what this is about.
+        loader.isTLSAvailable = true
+        return try loader.load()
     }
 
     @Test(arguments: Setting.all.map(\.name))
@@ -60,11 +89,11 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
         // A value each source of lower precedence states, and that must not win.
         let standard = setting.isRequired ? required[setting.flag] : setting.value(AgentConfiguration()).description
         let line = name.contains(".") ? 2 : 1
-        let rest = others(than: setting)
+        let rest = try others(than: setting)
 
-        let fromFile = try ConfigurationLoader(flags: rest, file: file).load()
-        let fromEnvironment = try ConfigurationLoader(flags: rest, environment: [setting.variable: text]).load()
-        let fromFlag = try ConfigurationLoader(flags: rest.merging([setting.flag: text]) { $1 }).load()
+        let fromFile = try load(flags: rest, file: file)
+        let fromEnvironment = try load(flags: rest, environment: [setting.variable: text])
+        let fromFlag = try load(flags: rest.merging([setting.flag: text]) { $1 })
         let secret = setting.namesSecret ? " (set)" : ""
         for (loaded, origin) in [
             (fromFile, SettingOrigin.file(path: file, line: line)),
@@ -76,20 +105,20 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
             #expect(setting.value(loaded.configuration).description == text)
         }
         if !setting.isRequired {
-            let shown = try #require(try ConfigurationLoader(flags: required).load().setting(name))
+            let shown = try #require(try load(flags: required).setting(name))
             #expect(shown.value == standard && shown.origin == .defaultValue)
             #expect(shown.value != text)
         }
 
         // The same setting in all three, with another value in each one that must lose. Optional paths have no default
         // to lose with: their own sample serves, and the origin tells who won.
-        let losing = standard.flatMap { $0 == "none" ? nil : $0 } ?? text
-        let all = try ConfigurationLoader(
+        let losing = setting.isSwitch ? text : standard.flatMap { $0 == "none" ? nil : $0 } ?? text
+        let all = try load(
             flags: rest.merging([setting.flag: text]) { $1 }, environment: [setting.variable: losing], file: file
-        ).load()
+        )
         #expect(try #require(all.setting(name)).origin == .flag(setting.flag))
         #expect(setting.value(all.configuration).description == text)
-        let two = try ConfigurationLoader(flags: rest, environment: [setting.variable: losing], file: file).load()
+        let two = try load(flags: rest, environment: [setting.variable: losing], file: file)
         #expect(try #require(two.setting(name)).origin == .environment(variable: setting.variable))
         #expect(setting.value(two.configuration).description == losing)
     }

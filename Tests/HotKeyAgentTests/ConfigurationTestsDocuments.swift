@@ -40,11 +40,13 @@ import Testing
             return String(line.prefix(line.count - body.count) + body.dropFirst())
         }.joined(separator: "\n")
         let directory = try TemporaryDirectory(prefix: "cfg")
-        let digest = try directory.write("user:password\n", to: "digest")
+        let digest = try directory.secret("user:password")
+        let alone: Set = ["standalone", "nodes", "rulesFile"]
         let file = try directory.write(
             uncommented.replacingOccurrences(of: "/etc/hotkey/zookeeper.digest", with: digest), to: "all.yaml")
         let loaded = try ConfigurationLoader(file: file).load()
-        for setting in Setting.all {
+        // An agent that runs by itself needs no file, and its settings contradict the others; TLS needs another library.
+        for setting in Setting.all where !alone.contains(setting.name) && !setting.name.hasPrefix("zookeeper.tls") {
             let origin = try #require(loaded.setting(setting.name)).origin
             guard case .file = origin else {
                 Issue.record("\(setting.name) is not in packaging/hkagent.example.yaml")

@@ -1,4 +1,5 @@
 import Foundation
+import HotKeyRegistry
 import HotKeyTestSupport
 import Logging
 import Testing
@@ -187,7 +188,8 @@ import Testing
         let flags = ["app": "shop", "zookeeper": "localhost:1", "state-dir": "/x", "zookeeper-digest-file": file]
         let loaded = try ConfigurationLoader(flags: flags).load()
         let credentials = try #require(loaded.configuration.zookeeper.credentials)
-        #expect(credentials.user == "ann" && credentials.password.revealed == password)
+        #expect(credentials.user == "ann")
+        #expect(credentials.identity == (try DigestIdentity(user: "ann", password: password)))
         #expect(loaded.warnings.isEmpty)
         var dumped = ""
         dump(loaded.configuration, to: &dumped)
@@ -197,12 +199,59 @@ import Testing
         #expect(loaded.table.contains("\(file) (set)"))
 
         try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: file)
-        #expect(try ConfigurationLoader(flags: flags).load().warnings.contains { $0.contains("chmod o= \(file)") })
+        #expect(try failure(flags: flags).description.contains("chmod u=rw,g=r,o= \(file)"))
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: file)
 
         for bad in ["s3cr3t\n", ":s3cr3t\n", "s3cr3t:\n", "ann:s3cr3t\nmore\n", ""] {
             try directory.write(bad, to: "digest")
             let error = try failure(flags: flags)
-            #expect(error.description == "\(file): expected one line, USER:PASSWORD, found something else")
+            #expect(
+                error.description
+                    == "zookeeper.digestFile \(file): expected one line, USER:PASSWORD, found something else")
         }
+    }
+
+    @Test func aSecretMayStandInTheEnvironmentAndOnlyOneOfTwoCounts() throws {
+        let file = try directory.secret("file:secret")
+        let text = "app: shop\nzookeeper:\n  servers: [h:1]\n  digestFile: \(file)\n"
+        let config = try directory.write(text, to: "config.yaml")
+        func load(_ flags: [String: String], _ environment: [String: String]) throws -> EffectiveConfiguration {
+            try ConfigurationLoader(flags: flags, environment: environment, file: config).load()
+        }
+        let line = ["HOTKEY_ZOOKEEPER_AUTH": "env:s3cr3t"]
+        #expect(try load([:], [:]).configuration.zookeeper.credentials?.user == "file")
+        let both = try load([:], line)
+        #expect(both.configuration.zookeeper.credentials?.user == "env")
+        #expect(!both.warnings.contains { $0.contains("HOTKEY_ZOOKEEPER_AUTH") })
+        let shown = both.table + (try both.json())
+        #expect(!shown.contains("s3cr3t"))
+        #expect(try load(["zookeeper-digest-file": file], line).configuration.zookeeper.credentials?.user == "file")
+        let error = try failure(environment: line.merging(["HOTKEY_ZOOKEEPER_DIGEST_FILE": file]) { $1 }, file: text)
+        #expect(error.description.contains("HOTKEY_ZOOKEEPER_AUTH and HOTKEY_ZOOKEEPER_DIGEST_FILE are both set"))
+        let bad = try failure(environment: ["HOTKEY_ZOOKEEPER_AUTH": "s3cr3t"], file: text)
+        #expect(bad.description == "HOTKEY_ZOOKEEPER_AUTH: expected one line, USER:PASSWORD, found something else")
+    }
+
+    @Test func tlsIsAllOrNothingAndRefusedWithTheRemedyWhereTheLibraryHasNone() throws {
+        let pem = try directory.write("", to: "own.pem")
+        let flags = ["app": "shop", "zookeeper": "h:1", "zookeeper-tls-ca-file": pem]
+        #expect(
+            try failure(flags: flags).description.hasPrefix(
+                "zookeeper.tlsCertificateFile, zookeeper.tlsKeyFile: expected a file, found none"))
+        let all = flags.merging(["zookeeper-tls-certificate-file": pem, "zookeeper-tls-key-file": pem]) { $1 }
+        var loader = ConfigurationLoader(flags: all)
+        loader.isTLSAvailable = false
+        #expect {
+            try loader.load()
+        } throws: { error in
+            "\(error)".hasPrefix("zookeeper.tlsCaFile: the installed ZooKeeper client library")
+                && "\(error)".contains("stunnel")
+        }
+        loader.isTLSAvailable = true
+        let tls = try #require(try loader.load().configuration.zookeeper.tls())
+        #expect("\(tls)".contains(pem))
+        let lost = all.merging(["zookeeper-tls-key-file": "/no/such"]) { $1 }
+        loader.flags = lost
+        #expect { try loader.load() } throws: { "\($0)".contains("/no/such") }
     }
 }

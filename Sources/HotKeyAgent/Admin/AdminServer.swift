@@ -16,7 +16,9 @@ struct AdminServer: Sendable {
         router.get("/healthz") { _, _ in "ok\n" }
         router.get("/readyz") { [view, isDraining] _, _ -> Response in
             let reasons = view.unreadiness(isDraining: isDraining.withLockedValue { $0 })
-            let state = reasons.isEmpty ? "ready\n" : reasons.map { "not ready: \($0)\n" }.joined()
+            let standalone =
+                view.configuration.standalone ? "standalone: no ZooKeeper, nothing is shared with other hosts\n" : ""
+            let state = reasons.isEmpty ? "ready\n" + standalone : reasons.map { "not ready: \($0)\n" }.joined()
             let warnings = view.readinessWarnings.map { "warning: \($0)\n" }.joined()
             return Self.text(state + warnings, status: reasons.isEmpty ? .ok : .serviceUnavailable)
         }

@@ -96,6 +96,9 @@ extension AgentView {
         metrics.gauge("hotkey_hot_keys", "Keys this agent acts on.", applied.plan.keys.count)
         metrics.gauge(
             "hotkey_local_hot_keys", "Keys hot by this agent's own traffic alone.", acting.localHotKeyCount)
+        metrics.gauge(
+            "hotkey_standalone", "Whether this agent runs by itself, without ZooKeeper.",
+            configuration.standalone ? 1 : 0)
         appendNodes(statistics.nodes, to: &metrics)
         appendRegistry(registry, applied, to: &metrics)
         appendCoordinator(to: &metrics)
@@ -190,6 +193,12 @@ extension AgentView {
             let registry = subscriber.current
             if registry.isInitialised == false {
                 reasons.append("the registry has no app '\(configuration.app)': run hkctl init")
+            } else if let refusal = presence.refusal {
+                reasons.append(
+                    "\(refusal.message). The agent needs the role agent: "
+                        + (configuration.zookeeper.credentials.map {
+                            "it authenticates as \($0.user) (\($0.source))"
+                        } ?? "it does not authenticate (set zookeeper.digestFile or \(DigestLogin.variable))"))
             } else if registry.view == .none {
                 reasons.append(
                     "nothing is known of the registry: ZooKeeper \(configuration.zookeeper.connectString) has not been reached "

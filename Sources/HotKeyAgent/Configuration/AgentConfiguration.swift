@@ -1,6 +1,6 @@
 import HotKeyDetection
 import HotKeyMitigation
-import HotKeyRegistry
+public import HotKeyRegistry
 public import Logging
 import NIOCore
 import RedisProxy
@@ -15,6 +15,13 @@ public struct AgentConfiguration: Sendable, Hashable {
     /// Names the agent in the registry. One host, one agent: the host's name serves.
     public var id = ThisHost.name
     public var zookeeper = ZooKeeper()
+    /// Run by itself: a registry in memory takes ZooKeeper's place.
+    public var standalone = false
+    /// The cache nodes of an agent that runs by itself.
+    public var nodes: [TopologyDocument.Node] = []
+    /// The file that ``standaloneRules`` come from.
+    public var rulesFile: String?
+    public var standaloneRules = RulesDocument()
     /// Where apps connect. See ``appListener``.
     public var listen = ListenAddress.tcp(HostPort(host: "127.0.0.1", port: 6380))
     public var peer = HostPort(host: "127.0.0.1", port: 7380)
@@ -69,7 +76,14 @@ public struct AgentConfiguration: Sendable, Hashable {
         /// The file that `credentials` come from.
         public var digestFile: String?
         /// nil: the session does not authenticate.
-        public var credentials: DigestCredentials?
+        public var credentials: DigestLogin?
+        /// The files of the TLS connection; all three or none.
+        public var tlsCaFile: String?
+        public var tlsCertificateFile: String?
+        public var tlsKeyFile: String?
+        /// The file that `tlsPassphrase` comes from, for a key that is encrypted.
+        public var tlsPassphraseFile: String?
+        public var tlsPassphrase: Secret?
 
         /// As the client library wants it: `HOST:PORT,HOST:PORT`.
         public var connectString: String { servers.map(\.description).joined(separator: ",") }
@@ -181,17 +195,6 @@ public enum LogFormat: String, Sendable, Hashable, CaseIterable {
     case text
     /// One JSON object a line.
     case json
-}
-
-/// A user and a password for ZooKeeper's `digest` scheme.
-public struct DigestCredentials: Sendable, Hashable {
-    public var user: String
-    public var password: Secret
-
-    public init(user: String, password: Secret) {
-        self.user = user
-        self.password = password
-    }
 }
 
 /// A value that no log line, error or dump shows.

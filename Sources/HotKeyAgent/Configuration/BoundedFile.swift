@@ -7,8 +7,6 @@ import Glibc
 enum BoundedFile {
     struct Contents {
         var bytes: [UInt8]
-        /// Users other than the owner and the group may read or write it.
-        var isOpenToOthers: Bool
     }
 
     struct Failure: Error, CustomStringConvertible {
@@ -37,7 +35,7 @@ enum BoundedFile {
         guard bytes.count <= bytesMax else {
             throw Failure(description: "\(path): expected at most \(bytesMax) bytes, found more")
         }
-        return Contents(bytes: bytes, isOpenToOthers: status.st_mode & (S_IROTH | S_IWOTH) != 0)
+        return Contents(bytes: bytes)
     }
 
     private static func failure(_ path: String, _ code: Int32) -> Failure {

@@ -1,11 +1,7 @@
-import ZooKeeper
-
 /// What a configuration may cost to read. The bounds of the settings themselves stand in their table, ``Setting/all``.
 public enum ConfigurationLimits {
     /// Bytes of a configuration file.
     public static let fileBytesMax = 1 << 20
-    /// Bytes of a file that holds a secret: what ZooKeeper's client takes, and the end of the line.
-    public static let secretBytesMax = ZooKeeperLimits.credentialBytesMax + 2
     /// Characters of a refused value that an error repeats.
     static let quotedCharactersMax = 64
     /// What the agent takes, after `shutdownGraceMilliseconds`, to leave the registry and close, before it is cancelled.

@@ -1,4 +1,6 @@
+import HotKeyRegistry
 import StrictCoding
+import ZooKeeper
 
 /// Makes an agent's configuration from its sources.
 ///
@@ -10,6 +12,9 @@ public struct ConfigurationLoader: Sendable {
     public var environment: [String: String]
     /// nil: the file that ``fileVariable`` names, or none.
     public var file: String?
+
+    /// Whether the installed ZooKeeper library has TLS; tests say so instead of it.
+    var isTLSAvailable = ZooKeeperTLS.isAvailable
 
     /// Names the configuration file where the command line does not.
     public static let fileVariable = Setting.variablePrefix + "CONFIG"
@@ -31,14 +36,19 @@ public struct ConfigurationLoader: Sendable {
         let isFileRead = layers.problems.isEmpty
         readEnvironment(into: &layers)
         readFlags(into: &layers)
-        for setting in Setting.all where isFileRead && setting.isRequired && layers.origins[setting.name] == nil {
+        let standalone = StandaloneSettings(layers)
+        for setting in Setting.all
+        where isFileRead && setting.isRequired && layers.origins[setting.name] == nil
+            && !standalone.providesFor(setting)
+        {
             layers.usageProblems.append(
                 "\(setting.name): expected a value (\(setting.placeholder)), found none; set it with --\(setting.flag), "
                     + "\(setting.variable) or \(setting.name) in the configuration file")
         }
         try layers.throwProblems()
+        standalone.check(&layers)
         checkTogether(&layers)
-        readSecret(into: &layers)
+        readSecrets(into: &layers)
         try layers.throwProblems()
         return EffectiveConfiguration(
             configuration: layers.configuration,
@@ -66,7 +76,7 @@ public struct ConfigurationLoader: Sendable {
             guard let text = environment[setting.variable], !text.isEmpty else { continue }
             layers.apply(setting, .word(text), from: .environment(variable: setting.variable))
         }
-        let known = Set(Setting.all.map(\.variable) + [Self.fileVariable])
+        let known = Set(Setting.all.map(\.variable) + [Self.fileVariable, DigestLogin.variable])
         for variable in environment.keys.sorted()
         where variable.hasPrefix(Setting.variablePrefix) && !known.contains(variable) {
             layers.warnings.append("the environment variable \(variable) has no effect: no setting is called so")
@@ -127,39 +137,15 @@ public struct ConfigurationLoader: Sendable {
         if configuration.coordinator == .only, layers.origins["listen"] != nil {
             layers.warnings.append("listen has no effect: with coordinator only, no apps are served")
         }
-        if configuration.stateDirectory == nil {
+        if configuration.stateDirectory == nil, !configuration.standalone {
             layers.warnings.append(
                 "no stateDir: if this agent starts while ZooKeeper is down, it serves nothing until ZooKeeper is back")
-        }
-    }
-
-    private func readSecret(into layers: inout Layers) {
-        guard let path = layers.configuration.zookeeper.digestFile else { return }
-        do {
-            let contents = try BoundedFile.read(path, bytesMax: ConfigurationLimits.secretBytesMax)
-            if contents.isOpenToOthers {
-                layers.warnings.append(
-                    "\(path) holds a secret and every user of this host may read or change it: chmod o= \(path)")
-            }
-            let lines = contents.bytes.split { $0 == 0x0a || $0 == 0x0d }
-            let line = lines.first.flatMap { String(validating: $0, as: UTF8.self) } ?? ""
-            guard lines.count == 1, let colon = line.firstIndex(of: ":"), colon > line.startIndex,
-                line.index(after: colon) < line.endIndex
-            else {
-                // The contents are never repeated.
-                layers.problems.append("\(path): expected one line, USER:PASSWORD, found something else")
-                return
-            }
-            layers.configuration.zookeeper.credentials = DigestCredentials(
-                user: String(line[..<colon]), password: Secret(String(line[line.index(after: colon)...])))
-        } catch {
-            layers.problems.append("\(error)")
         }
     }
 }
 
 /// The sources applied so far, a later one over an earlier one.
-private struct Layers {
+struct Layers {
     var configuration = AgentConfiguration()
     /// By setting; what is not there has its default.
     var origins: [String: SettingOrigin] = [:]

@@ -21,6 +21,9 @@ public struct Setting: Sendable {
     /// All variables of the project begin with it.
     public static let variablePrefix = "HOTKEY_"
 
+    /// On the command line it stands without a value, which is true.
+    public var isSwitch: Bool { placeholder.isEmpty }
+
     let group: any SettingGroup.Type
     /// The name within its group.
     let field: String

@@ -6,7 +6,7 @@ extension Setting {
     private typealias Agent = AgentConfiguration
 
     /// Every setting, in the order in which help and documentation show them.
-    public static let all: [Setting] = identity + listeners + zookeeper + dataPath + detection + operation
+    public static let all: [Setting] = identity + listeners + zookeeper + standalone + dataPath + detection + operation
 
     private static let identity = [
         Setting(
@@ -58,9 +58,42 @@ extension Setting {
         Setting(
             "digestFile", \Agent.ZooKeeper.digestFile, SettingType.absolutePath("FILE").optional, namesSecret: true,
             """
-            A file with one line, USER:PASSWORD, to authenticate with (scheme digest). Without one the session does \
-            not authenticate.
+            A file with one line, USER:PASSWORD, to authenticate with (scheme digest), which others than its owner and \
+            group cannot read. The variable HOTKEY_ZOOKEEPER_AUTH may hold the line itself instead. Without either the \
+            session does not authenticate.
             """),
+        Setting(
+            "tlsCaFile", \Agent.ZooKeeper.tlsCaFile, SettingType.absolutePath("FILE").optional,
+            """
+            PEM: the authority that signed the servers' certificates. This, tlsCertificateFile and tlsKeyFile together \
+            switch TLS on; the installed libzookeeper_mt has to have it, Debian's has not.
+            """),
+        Setting(
+            "tlsCertificateFile", \Agent.ZooKeeper.tlsCertificateFile, SettingType.absolutePath("FILE").optional,
+            "PEM: the agent's certificate and its chain."),
+        Setting(
+            "tlsKeyFile", \Agent.ZooKeeper.tlsKeyFile, SettingType.absolutePath("FILE").optional,
+            "PEM: the agent's key."),
+        Setting(
+            "tlsPassphraseFile", \Agent.ZooKeeper.tlsPassphraseFile, SettingType.absolutePath("FILE").optional,
+            namesSecret: true,
+            "A file with one line, the passphrase of the key, which others than its owner and group cannot read."),
+    ]
+
+    private static let standalone = [
+        Setting(
+            "standalone", \Agent.standalone, .boolean,
+            """
+            Run by itself, with a registry in memory instead of ZooKeeper: one host, nothing shared, nothing kept. Needs \
+            nodes; app and zookeeper are not needed.
+            """),
+        Setting(
+            "nodes", \Agent.nodes, .cacheNodes, default: "none",
+            "The cache nodes of an agent that runs by itself. In the file a list, or one text with commas."),
+        Setting(
+            "rulesFile", \Agent.rulesFile, SettingType.file.optional, flag: "rules",
+            default: "the rules that `hkctl init` writes",
+            "The rules of an agent that runs by itself, as `hkctl rules apply` takes them."),
     ]
 
     private static let dataPath = [

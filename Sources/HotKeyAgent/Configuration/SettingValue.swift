@@ -7,9 +7,10 @@ enum SettingValue: Sendable, Hashable {
     /// From a flag or a variable, where everything is text: each type reads it as it likes.
     case word(String)
     case integer(Int)
+    case boolean(Bool)
     case text(String)
     case list([String])
-    /// What no setting takes: a boolean, a fraction, a mapping, a list of other than text.
+    /// What no setting takes: a fraction, a mapping, a list of other than text.
     case unsuitable
 
     /// For people and for errors.
@@ -18,6 +19,7 @@ enum SettingValue: Sendable, Hashable {
         case .absent: "none"
         case .word(let text), .text(let text): text
         case .integer(let number): "\(number)"
+        case .boolean(let value): "\(value)"
         case .list(let elements): elements.joined(separator: ",")
         case .unsuitable: "something else"
         }
@@ -36,6 +38,8 @@ extension SettingValue: Codable {
         let container = try decoder.singleValueContainer()
         if container.decodeNil() {
             self = .absent
+        } else if let value = try? container.decode(Bool.self) {
+            self = .boolean(value)
         } else if let number = try? container.decode(Int.self) {
             self = .integer(number)
         } else if let text = try? container.decode(String.self) {
@@ -53,6 +57,7 @@ extension SettingValue: Codable {
         case .absent: try container.encodeNil()
         case .word(let text), .text(let text): try container.encode(text)
         case .integer(let number): try container.encode(number)
+        case .boolean(let value): try container.encode(value)
         case .list(let elements): try container.encode(elements)
         case .unsuitable: try container.encodeNil()
         }
@@ -111,6 +116,41 @@ extension SettingType where Value == Int {
     }
 }
 
+extension SettingType where Value == Bool {
+    static let boolean = SettingType(
+        placeholder: "", expected: "true or false",
+        parse: { value in
+            switch value {
+            case .boolean(let value): value
+            case .word("true"): true
+            case .word("false"): false
+            default: nil
+            }
+        },
+        show: { .boolean($0) })
+}
+
+extension SettingType where Value == [TopologyDocument.Node] {
+    /// As `hkctl init` takes them.
+    static let cacheNodes = SettingType(
+        placeholder: "NAME=HOST:PORT[:WEIGHT],…", expected: "NAME=HOST:PORT[:WEIGHT],…, names and addresses each once",
+        parse: { value in
+            let words: [String]
+            switch value {
+            case .list(let elements): words = elements
+            case .word(let text), .text(let text):
+                words = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+            default: return nil
+            }
+            let nodes = words.compactMap { TopologyDocument.Node(argument: $0) }
+            guard nodes.count == words.count, (try? TopologyDocument(nodes: nodes).validateWhole()) != nil else {
+                return nil
+            }
+            return nodes
+        },
+        show: { $0.isEmpty ? .absent : .list($0.map(\.argument)) })
+}
+
 extension SettingType where Value == String {
     private static func named(
         _ placeholder: String, expected: String, check: @escaping @Sendable (String) throws -> Void
@@ -130,6 +170,15 @@ extension SettingType where Value == String {
     static let znodePath = named(
         "PATH", expected: "the path of a znode, such as /hotkeys, without a slash at its end, not under /zookeeper",
         check: { _ = try RegistryPaths(root: $0, app: "any") })
+
+    /// Taken from the working directory when it is not absolute.
+    static let file = named(
+        "FILE", expected: "the path of a file",
+        check: { text in
+            guard !text.isEmpty, text.utf8.allSatisfy({ $0 >= 0x20 }) else {
+                throw ConfigurationError(.invalid, ["not a path"])
+            }
+        })
 
     /// Also for directories: what ends in a slash loses it.
     static func absolutePath(_ placeholder: String) -> SettingType {

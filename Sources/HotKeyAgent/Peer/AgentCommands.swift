@@ -92,6 +92,7 @@ struct AgentView: Sendable {
     let coordinator: CoordinatorService?
     let reports: ReportStore
     let subscriber: RegistrySubscriber
+    let presence: AgentPresence
     let proxy: ProxyServer
 
     func status() async throws -> AgentStatus {
@@ -106,7 +107,8 @@ struct AgentView: Sendable {
             coordinator: applied.registry.coordinator.isEmpty ? nil : applied.registry.coordinator, view: view,
             hotKeys: applied.plan.keys.count, localHotKeys: acting.localHotKeyCount, reportEpoch: reports.epoch,
             reportSequence: reports.lastSequence, pushLagMilliseconds: applied.pushLagMilliseconds,
-            nodes: statistics.nodes.map(AgentStatus.Node.init), counters: .init(statistics))
+            nodes: statistics.nodes.map(AgentStatus.Node.init), counters: .init(statistics),
+            isStandalone: configuration.standalone, now: Timestamp.now.description)
     }
 
     var leadership: String {

@@ -27,6 +27,8 @@ enum ElectionQueue {
         return index == 0 ? .first(own: queue[0]) : .behind(own: queue[index], predecessor: queue[index - 1])
     }
 
+    static func isCandidate(_ name: String) -> Bool { sequence(name) != nil }
+
     private static func sequence(_ name: String) -> Int? {
         let digits = name.suffix(10)
         guard digits.utf8.count == 10, digits.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }

@@ -38,20 +38,17 @@ public final class LeaderElection: Sendable {
     private let store: any CoordinationStore
     private let paths: RegistryPaths
     private let id: AgentID
-    private let acl: [AccessControl]
     private let logger: Logger
     private let situation = Broadcast(Situation())
     private let held = Broadcast<Leadership?>(nil)
     private let reader: WatchedReader
 
     public init(
-        store: any CoordinationStore, paths: RegistryPaths, id: AgentID,
-        acl: [AccessControl] = AccessControl.openUnsafe, logger: Logger
+        store: any CoordinationStore, paths: RegistryPaths, id: AgentID, logger: Logger
     ) {
         self.store = store
         self.paths = paths
         self.id = id
-        self.acl = acl
         self.logger = logger
         reader = WatchedReader(store: store) { [situation] _ in situation.update { $0.news += 1 } }
     }
@@ -128,8 +125,9 @@ public final class LeaderElection: Sendable {
             let names = try await candidates()
             switch ElectionQueue.place(of: guid, among: names) {
             case .absent:
-                let data = try RegistryStore(store: store, paths: paths).encode(
-                    LeaderDocument(agent: id.description), for: paths.leader)
+                let registry = RegistryStore(store: store, paths: paths)
+                let data = try registry.encode(LeaderDocument(agent: id.description), for: paths.leader)
+                let acl = try await registry.accessControl(of: .candidate)
                 try await store.create(
                     paths.candidate(ElectionQueue.prefix(guid: guid)), data, mode: .ephemeralSequential, acl: acl)
             case .first(let own):
@@ -256,8 +254,10 @@ public final class LeaderElection: Sendable {
     private static func isWorthStandingAgain(_ error: any Error) -> Bool {
         switch error {
         case let error as RegistryError:
-            error.isRetriable || [.deposed, .conflictingWriter].contains(error.code)
-        case let error as StoreError: error.isRetriable || error.code == .noNode
+            // A document that cannot be read is replaced one day, a right that is missing is given.
+            error.isRetriable || [.deposed, .conflictingWriter, .badDocument].contains(error.code)
+                || error.store?.isRefusal == true
+        case let error as StoreError: error.isRetriable || error.isRefusal || error.code == .noNode
         default: false
         }
     }

@@ -15,21 +15,20 @@ public final class AgentPresence: Sendable {
     private let registry: RegistryStore
     private let id: AgentID
     private let document: AgentDocument
-    private let acl: [AccessControl]
     private let logger: Logger
     private let situation = Broadcast(Situation())
     private let registered = Broadcast(false)
+    private let refused = Broadcast<RegistryError?>(nil)
     private let reader: WatchedReader
     private var path: String { registry.paths.agent(id) }
 
     public init(
         store: any CoordinationStore, paths: RegistryPaths, id: AgentID, document: AgentDocument,
-        acl: [AccessControl] = AccessControl.openUnsafe, logger: Logger
+        logger: Logger
     ) {
         registry = RegistryStore(store: store, paths: paths)
         self.id = id
         self.document = document
-        self.acl = acl
         self.logger = logger
         reader = WatchedReader(store: store) { [situation] _ in situation.update { $0.news += 1 } }
     }
@@ -37,8 +36,12 @@ public final class AgentPresence: Sendable {
     /// Whether the node stood when it was last looked at, in a session that was alive.
     public var isRegistered: Bool { registered.value }
 
+    /// Why ZooKeeper refuses this agent access, while it does.
+    public var refusal: RegistryError? { refused.value }
+
     /// Returns when cancelled or when the store is closed; the node is deleted first. Throws ``RegistryError`` when the
-    /// document can never be written or access is refused.
+    /// document can never be written. Access that is refused is asked for again: an agent outlives a mistake in the access
+    /// control of the registry.
     public func run() async throws {
         let data = try registry.encode(document, for: path)
         do {
@@ -72,13 +75,16 @@ public final class AgentPresence: Sendable {
                 switch plan.decide(found, session: session) {
                 case .keep:
                     registered.send(true)
+                    refused.send(nil)
                     backoff.reset()
                     try await situation.first { $0.news != news || $0.sessionID != session ? () : nil }
                     registered.send(false)
                 case .create:
+                    let acl = try await registry.accessControl(of: .agent)
                     try await registry.store.create(path, data, mode: .ephemeral, acl: acl)
                 case .replace(let version):
                     logger.info("replacing the node that an earlier session left", metadata: ["node": "\(path)"])
+                    let acl = try await registry.accessControl(of: .agent)
                     try await registry.store.multi([
                         .delete(path, version: version), .create(path, data: data, mode: .ephemeral, acl: acl),
                     ])
@@ -92,13 +98,21 @@ public final class AgentPresence: Sendable {
                 }
             } catch let error as StoreError {
                 switch error.code {
-                case .noAuthentication, .authenticationFailed, .invalidACL, .badArguments, .closed:
+                case .noAuthentication, .authenticationFailed, .invalidACL:
+                    let refusal = RegistryStore.translate(error, path: path, app: registry.paths)
+                    refused.send(refusal)
+                    logger.error("this agent cannot register; trying again", metadata: ["error": "\(refusal)"])
+                    try await Task.sleep(for: backoff.next(random: .random(in: 0.5..<1)))
+                case .badArguments, .closed:
                     throw RegistryStore.translate(error, path: path, app: registry.paths)
                 case .nodeExists, .badVersion: continue
                 default:
                     // Also noNode: the app is not initialised yet, or the node to replace went by itself.
                     try await Task.sleep(for: backoff.next(random: .random(in: 0.5..<1)))
                 }
+            } catch let error as RegistryError where error.code == .badDocument {
+                logger.error("this agent cannot register; trying again", metadata: ["error": "\(error)"])
+                try await Task.sleep(for: backoff.next(random: .random(in: 0.5..<1)))
             }
         }
     }

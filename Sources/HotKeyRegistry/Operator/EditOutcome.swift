@@ -13,7 +13,7 @@ public struct EditOutcome: Sendable, Hashable {
     }
 }
 
-/// What ``RegistryOperator/initialise(topology:control:rules:)`` did.
+/// What ``RegistryOperator/initialise(topology:control:rules:pins:access:)`` did.
 public struct InitialiseReport: Sendable, Hashable {
     /// Nodes that were missing, in the order of their paths.
     public var created: [String]

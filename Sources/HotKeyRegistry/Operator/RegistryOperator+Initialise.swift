@@ -6,11 +6,14 @@ extension RegistryOperator {
     /// two of it at once, changes nothing. Nodes of the hot set that cannot be read are written anew, in a new epoch,
     /// because no operator's decision is lost with them; operators' documents that cannot be read are only reported.
     ///
-    /// - Parameter topology: needed when the app has none yet.
+    /// - Parameters:
+    ///   - topology: needed when the app has none yet.
+    ///   - access: what the nodes that are created are given; nil for what the registry says already.
+    ///     ``applyAccess(_:)`` changes the nodes that are there.
     /// - Throws: ``RegistryError/Code/badArgument`` when it has none and none is given; nothing was written then.
     public func initialise(
         topology: TopologyDocument?, control: ControlDocument = ControlDocument(),
-        rules: RulesDocument = RulesDocument()
+        rules: RulesDocument = RulesDocument(), pins: PinsDocument = PinsDocument(), access: RegistryAccess? = nil
     ) async throws -> InitialiseReport {
         var report = InitialiseReport(created: [], rewritten: [], damaged: [], topologyDiffers: false)
         let current = try await topologyIfAny()
@@ -23,21 +26,29 @@ extension RegistryOperator {
             (paths.appNode, try registry.encode(AppDocument(), for: paths.appNode)),
             (paths.control, try registry.encode(control, for: paths.control)),
             (paths.rules, try registry.encode(rules, for: paths.rules)),
-            (paths.pins, try registry.encode(PinsDocument(), for: paths.pins)),
+            (paths.pins, try registry.encode(pins, for: paths.pins)),
         ]
+        if let access { documents.append((paths.access, try registry.encode(access, for: paths.access))) }
         if let topology { documents.append((paths.topology, try registry.encode(topology, for: paths.topology))) }
         documents += [(paths.sources, []), (paths.leader, []), (paths.agents, [])]
         let emptyBucket = try registry.encode(HotBucket(), for: paths.bucket(0))
         let buckets = (0..<RegistryLimits.bucketCount).map { (path: paths.bucket($0), data: emptyBucket) }
 
-        for path in paths.rootAndParents { try await createIfMissing(path, &report) }
+        let present = try await registry.access()
+        func accessControl(_ path: String) -> [AccessControl] {
+            guard let access = present ?? access, let node = paths.node(at: path) else {
+                return AccessControl.openUnsafe
+            }
+            return access.accessControl(of: node)
+        }
+        for path in paths.rootAndParents { try await createIfMissing(path, accessControl(path), &report) }
         _ = try await retrying(paths.appNode) {
             let head = HotHead(epoch: Self.firstEpoch(), publishedAt: .now)
             let wanted = documents + [(paths.hot, try registry.encode(head, for: paths.hot))] + buckets
             let missing = try await self.missing(wanted.map(\.path))
             guard !missing.isEmpty else { return .unchanged(0) }
             let operations = wanted.filter { missing.contains($0.path) }
-                .map { StoreOperation.create($0.path, data: $0.data, mode: .persistent, acl: acl) }
+                .map { StoreOperation.create($0.path, data: $0.data, mode: .persistent, acl: accessControl($0.path)) }
             try await registry.store.multi(operations)
             report.created += wanted.map(\.path).filter(missing.contains)
             return .done(0)
@@ -63,7 +74,9 @@ extension RegistryOperator {
         }
     }
 
-    private func createIfMissing(_ path: String, _ report: inout InitialiseReport) async throws {
+    private func createIfMissing(
+        _ path: String, _ acl: [AccessControl], _ report: inout InitialiseReport
+    ) async throws {
         let outcome = try await retrying(path) {
             if try await registry.store.exists(path) != nil { return .unchanged(0) }
             try await registry.store.create(path, [], mode: .persistent, acl: acl)

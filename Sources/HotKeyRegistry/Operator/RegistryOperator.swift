@@ -10,20 +10,16 @@ public import ZooKeeper
 public struct RegistryOperator: Sendable {
     let registry: RegistryStore
     let author: String
-    let acl: [AccessControl]
     let logger: Logger?
     public var paths: RegistryPaths { registry.paths }
 
     /// - Parameters:
     ///   - author: who stands in the history; 1 to 128 bytes.
-    ///   - acl: of the nodes that ``initialise(topology:control:rules:)`` creates.
     public init(
-        store: any CoordinationStore, paths: RegistryPaths, author: String,
-        acl: [AccessControl] = AccessControl.openUnsafe, logger: Logger? = nil
+        store: any CoordinationStore, paths: RegistryPaths, author: String, logger: Logger? = nil
     ) throws(RegistryError) {
         registry = RegistryStore(store: store, paths: paths)
         self.author = author
-        self.acl = acl
         self.logger = logger
         try Self.checkArgument { try FreeText.validateAuthor(author) }
     }
@@ -42,6 +38,12 @@ public struct RegistryOperator: Sendable {
     public func topology() async throws -> Stored<TopologyDocument> {
         try await registry.read(TopologyDocument.self, at: paths.topology)
     }
+    /// Throws ``RegistryError/Code/notInitialised`` for an app that is not there.
+    public func app() async throws -> Stored<AppDocument> {
+        try await registry.read(AppDocument.self, at: paths.appNode)
+    }
+    /// Nil when the app's nodes are open to everyone.
+    public func access() async throws -> RegistryAccess? { try await registry.access() }
     /// The last 200 changes, the newest first.
     public func history() async throws -> [HistoryEntry] { try await pins().document.history }
     /// The published hot set: the head and all buckets.

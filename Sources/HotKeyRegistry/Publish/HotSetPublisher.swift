@@ -28,12 +28,10 @@ public actor HotSetPublisher {
 
     /// Reads the head and all buckets. The first publication is of the epoch after the head's.
     ///
-    /// - Parameter acl: of buckets that are missing and have to be created.
     /// - Throws: ``RegistryError/Code/notInitialised``; ``RegistryError/Code/badDocument`` when the head cannot be read
     ///   (`hkctl init` repairs it); a retriable error.
     public static func open(
         store: any CoordinationStore, paths: RegistryPaths, leadership: Leadership, coordinator: AgentID,
-        acl: [AccessControl] = AccessControl.openUnsafe,
         gatherMilliseconds: Int = RegistryLimits.gatherMilliseconds, logger: Logger
     ) async throws -> HotSetPublisher {
         let registry = RegistryStore(store: store, paths: paths)
@@ -41,6 +39,8 @@ public actor HotSetPublisher {
         // transaction.
         try await registry.translating(paths.hot) { try await store.sync(paths.hot) }
         let published = try await PublishedHotSet.read(registry)
+        // Of buckets that are missing and have to be created.
+        let acl = try await registry.accessControl(of: .bucket(0))
         for problem in published.problems {
             logger.warning("a bucket will be written anew", metadata: ["problem": "\(problem)"])
         }

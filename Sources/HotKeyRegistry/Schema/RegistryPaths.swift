@@ -31,6 +31,7 @@ public struct RegistryPaths: Sendable, Hashable {
     }
 
     public var appNode: String { "\(root)/\(app)" }
+    public var access: String { "\(appNode)/access" }
     public var control: String { "\(appNode)/control" }
     public var rules: String { "\(appNode)/rules" }
     public var pins: String { "\(appNode)/pins" }
@@ -43,8 +44,12 @@ public struct RegistryPaths: Sendable, Hashable {
     /// `hot/00` to `hot/3f`.
     public func bucket(_ index: Int) -> String {
         precondition((0..<RegistryLimits.bucketCount).contains(index), "no bucket has the number \(index)")
+        return "\(hot)/\(Self.bucketName(index))"
+    }
+
+    static func bucketName(_ index: Int) -> String {
         let digits = String(index, radix: 16)
-        return "\(hot)/\(digits.count == 1 ? "0" : "")\(digits)"
+        return (digits.count == 1 ? "0" : "") + digits
     }
 
     public func source(_ name: AgentID) -> String { "\(sources)/\(name)" }

@@ -15,6 +15,26 @@ struct RegistryStore: Sendable {
         }
     }
 
+    /// What a node that is created now has to be given, as the registry itself says. Everything for everyone where it says
+    /// nothing. Errors: those of the store, ``RegistryError/Code/badDocument``.
+    func accessControl(of node: RegistryNode) async throws -> [AccessControl] {
+        do {
+            return try await access()?.accessControl(of: node) ?? AccessControl.openUnsafe
+        } catch let error as RegistryError {
+            // Callers tell what may pass from what may not by the store's own error.
+            throw error.store ?? error
+        }
+    }
+
+    /// Nil when the app's nodes are open to everyone.
+    func access() async throws -> RegistryAccess? {
+        do {
+            return try await read(RegistryAccess.self, at: paths.access).document
+        } catch let error as RegistryError where error.code == .notInitialised {
+            return nil
+        }
+    }
+
     func encode(_ document: some RegistryDocument, for path: String) throws(RegistryError) -> [UInt8] {
         do {
             return try RegistryCodec.encode(document, source: path)
@@ -42,16 +62,23 @@ struct RegistryStore: Sendable {
                 .notInitialised,
                 "\(error.path ?? path) does not exist: the app \"\(app.app)\" is not initialised; `hkctl init` creates it",
                 path: path, store: error)
-        case .noAuthentication, .authenticationFailed:
+        case .noAuthentication:
             RegistryError(
-                .store, "ZooKeeper refuses access to \(path): the credentials do not fit the node's ACL", path: path,
-                store: error)
+                .store,
+                "ZooKeeper refuses access to \(error.path ?? path): its access control list does not give what was asked "
+                    + "for to the user that this session authenticated as", path: path, store: error)
+        case .authenticationFailed, .invalidACL:
+            RegistryError(
+                .store, "ZooKeeper refuses the credentials of this session at \(path)", path: path, store: error)
         default: RegistryError(.store, "\(path) cannot be reached", path: path, store: error)
         }
     }
 }
 
 extension StoreError {
+    /// The session may not do what it asked for.
+    var isRefusal: Bool { [.noAuthentication, .authenticationFailed, .invalidACL].contains(code) }
+
     /// After this error a write may have happened or may still happen.
     var leavesOutcomeUnknown: Bool {
         switch code {

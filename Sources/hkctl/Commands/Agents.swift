@@ -76,7 +76,7 @@ struct AgentsReport: Report {
                     agent.id, agent.address, "\(view.epoch)/\(view.version)" + (isBehind ? " (behind)" : ""),
                     view.state == "stale" ? "stale \(TimeText.span(view.ageMilliseconds))" : view.state,
                     status.leadership, status.mode, "\(status.hotKeys)", TimeText.span(status.uptimeSeconds * 1_000),
-                    status.version)
+                    status.version + (status.isStandalone == true ? " (standalone)" : ""))
             } else {
                 table.add(
                     agent.id, agent.address, "?", "no answer", leads, "?", "-",

@@ -30,6 +30,12 @@ struct Init: AsyncParsableCommand {
     @Option(help: ArgumentHelp("What the fleet does at first. (default: mitigate)", valueName: "name"))
     var mode: ControlDocument.Mode?
 
+    @Option(
+        help: ArgumentHelp(
+            "Who may do what, as 'acl apply' takes it; every node is given its access control list.",
+            valueName: "file"))
+    var acl: String?
+
     @OptionGroup(title: "Common Options") var global: GlobalOptions
 
     func validate() throws { _ = try topology() }
@@ -66,10 +72,18 @@ struct Init: AsyncParsableCommand {
         }
         let topology = try topology()
         let mode = mode
+        let access = try explaining(global) { try acl.map { try AccessFile.read($0, as: global.security.login()) } }
         let report = try await global.withSession { session in
             let control = mode.map { ControlDocument(mode: $0) } ?? ControlDocument()
             var report = InitReport(
-                session, try await session.registry.initialise(topology: topology, control: control))
+                session, try await session.registry.initialise(topology: topology, control: control, access: access))
+            if let access {
+                // What another set before is theirs; 'acl apply' replaces it.
+                report.accessDiffers = try await session.registry.access() != access
+                if !report.accessDiffers {
+                    report.restricted = try await session.registry.applyAccess(access).rewritten
+                }
+            }
             // A damaged one stands in the report already.
             if let mode, let stored = try? await session.registry.control() {
                 report.modeDiffers = stored.document.mode != mode
@@ -90,6 +104,9 @@ struct InitReport: Report {
     /// Something else was there already, and was kept.
     var topologyDiffers: Bool
     var modeDiffers = false
+    var accessDiffers = false
+    /// Nodes that were there and were given another access control list.
+    var restricted: [String] = []
 
     init(_ session: Session, _ report: InitialiseReport) {
         app = session.app
@@ -108,6 +125,9 @@ struct InitReport: Report {
         if !rewritten.isEmpty {
             text += "Wrote anew what could not be read: \(rewritten.joined(separator: ", "))\n"
         }
+        if !restricted.isEmpty {
+            text += "Set the access control of \(NumberText.count(restricted.count, "node")) that were there\n"
+        }
         return text
     }
 
@@ -123,6 +143,11 @@ struct InitReport: Report {
             return Failure(
                 .failed, "\(app) has another topology than the one given, and keeps it.",
                 "Look at it with '\(place.hkctl) topology show'; '\(place.hkctl) topology apply FILE' replaces it.")
+        }
+        if accessDiffers {
+            return Failure(
+                .failed, "\(app) has other roles than the ones given, and keeps them.",
+                "Look at them with '\(place.hkctl) acl show'; '\(place.hkctl) acl apply FILE' replaces them.")
         }
         guard modeDiffers else { return nil }
         return Failure(

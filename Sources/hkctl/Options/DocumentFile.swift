@@ -14,7 +14,12 @@ struct DocumentFile: ParsableArguments {
         try RegistryCodec.decode(type, from: bytes(max: Document.bytesMax), source: name)
     }
 
-    private func bytes(max: Int) throws -> [UInt8] {
+    private func bytes(max: Int) throws -> [UInt8] { try InputFile.bytes(file, name: name, max: max) }
+}
+
+/// A file or standard input, read with a bound.
+enum InputFile {
+    static func bytes(_ file: String, name: String, max: Int) throws -> [UInt8] {
         do {
             let handle =
                 file == "-" ? FileHandle.standardInput : try FileHandle(forReadingFrom: URL(fileURLWithPath: file))
@@ -30,7 +35,7 @@ struct DocumentFile: ParsableArguments {
     }
 
     /// Foundation wraps what the system said.
-    private static func reason(_ error: any Error) -> String {
+    static func reason(_ error: any Error) -> String {
         var error = error as NSError
         while let inner = error.userInfo[NSUnderlyingErrorKey] as? NSError { error = inner }
         return error.domain == NSPOSIXErrorDomain ? String(cString: strerror(Int32(error.code))) : "\(error)"

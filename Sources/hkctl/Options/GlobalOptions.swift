@@ -24,6 +24,8 @@ struct GlobalOptions: ParsableArguments {
     @Option(help: ArgumentHelp("How long to wait for ZooKeeper, and for each agent.", valueName: "time"))
     var timeout = TimeSpan(milliseconds: ControlLimits.timeoutMillisecondsDefault)
 
+    @OptionGroup(title: "Security Options") var security: SecurityOptions
+
     func validate() throws {
         let range = ZooKeeperLimits.operationTimeoutMillisecondsRange
         guard timeout.milliseconds <= range.upperBound else {

@@ -36,5 +36,7 @@ enum NumberText {
         return "\(tenths / 10).\(tenths % 10)"
     }
 
-    static func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+    static func count(_ number: Int, _ noun: String, _ plural: String? = nil) -> String {
+        "\(number) " + (number == 1 ? noun : plural ?? "\(noun)s")
+    }
 }

@@ -6,6 +6,8 @@ struct Session: Sendable {
     let client: ZooKeeperClient
     let registry: RegistryOperator
     let options: GlobalOptions
+    /// As whom this session authenticated.
+    let login: DigestLogin?
     var paths: RegistryPaths { registry.paths }
     var app: String { paths.app.description }
 }
@@ -15,9 +17,12 @@ extension GlobalOptions {
     func withSession<Value: Sendable>(_ body: @Sendable (Session) async throws -> Value) async throws -> Value {
         var place = place
         do {
+            let login = try security.login()
+            place.login = .some(login)
             let configuration = try ZooKeeperConfiguration(
                 connectString: servers, sessionTimeoutMilliseconds: ControlLimits.sessionTimeoutMilliseconds,
-                operationTimeoutMilliseconds: timeoutMilliseconds)
+                operationTimeoutMilliseconds: timeoutMilliseconds,
+                authentication: login.map { [$0.credential] } ?? [], tls: try security.tls())
             // Checked before anything is connected: a wrong root is wrong whether or not ZooKeeper runs.
             _ = try RegistryPaths(root: rootPath, app: appName ?? "any")
             return try await ZooKeeperClient.withClient(
@@ -29,7 +34,7 @@ extension GlobalOptions {
                 let registry = try RegistryOperator(
                     store: client, paths: RegistryPaths(root: rootPath, app: app), author: Author.current,
                     logger: WarningLog.registry)
-                return try await body(Session(client: client, registry: registry, options: self))
+                return try await body(Session(client: client, registry: registry, options: self, login: login))
             }
         } catch {
             throw Failure.explain(error, at: place)

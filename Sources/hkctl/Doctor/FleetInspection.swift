@@ -1,0 +1,102 @@
+import HotKeyPeer
+import HotKeyRegistry
+
+/// What is wrong with the agents, from what each of them answered. Pure.
+struct FleetInspection {
+    var mode: ControlDocument.Mode?
+    var detection: ControlDocument.Detection?
+    var position: HotPosition?
+    var leader: String?
+    /// By how much the servers' clock is ahead of this host's; nil where it could not be told.
+    var serverOffset: (milliseconds: Int64, errorMilliseconds: Int64)?
+
+    func findings(_ agents: [AgentAnswer<TimedStatus>], app: String) -> [Finding] {
+        var findings: [Finding] = []
+        if let serverOffset {
+            findings += skew(
+                "the ZooKeeper servers", "this host's", milliseconds: serverOffset.milliseconds,
+                error: serverOffset.errorMilliseconds)
+        } else {
+            findings.append(
+                Finding(
+                    .warning, .clockUnknown, "the ZooKeeper servers",
+                    "their clock could not be compared: this session may not create the node by which it is told",
+                    remedy: "run this with an operator's credential"))
+        }
+        guard !agents.isEmpty else {
+            findings.append(
+                Finding(
+                    .warning, .agentsNone, app, "no agent is registered: nothing is found and nothing is done",
+                    remedy: "start hkagent on each host of the app; its log says why it cannot register"))
+            return findings
+        }
+        if leader == nil, detection != .external {
+            findings.append(
+                Finding(
+                    .error, .leaderNone, app, "nobody coordinates: no new hot key is published",
+                    remedy: "run an agent with coordinator auto or only, and look at the agents' logs for 'election'"))
+        }
+        for agent in agents { findings += self.findings(agent) }
+        return findings
+    }
+
+    private func findings(_ agent: AgentAnswer<TimedStatus>) -> [Finding] {
+        let id = agent.id.description
+        let answer: TimedStatus
+        switch agent.result {
+        case .success(let timed): answer = timed
+        case .failure(let error):
+            return [
+                Finding(
+                    .error, .agentSilent, id,
+                    "it is registered and does not answer at \(agent.document.peer): \(error.message)",
+                    remedy:
+                        "see that hkagent runs there, and that this host and the coordinator reach its peer listener")
+            ]
+        }
+        let status = answer.status
+        var findings: [Finding] = []
+        if status.view.state != "fresh" {
+            findings.append(
+                Finding(
+                    .error, .agentStale, id,
+                    "its view is \(status.view.state) since \(TimeText.span(status.view.ageMilliseconds)): it acts on what it "
+                        + "knew then",
+                    remedy: "see that the host reaches every ZooKeeper server; its log says what it waits for"))
+        }
+        if let position, (status.view.epoch, status.view.version) < (position.epoch, position.version) {
+            findings.append(
+                Finding(
+                    .warning, .agentBehind, id,
+                    "it acts on hot set \(status.view.epoch)/\(status.view.version), published is \(position)",
+                    remedy: "run this again; an agent that stays behind says why in its log"))
+        }
+        if let mode, status.mode != mode.rawValue {
+            findings.append(
+                Finding(
+                    .warning, .agentModeDiffers, id, "it is in mode \(status.mode), the fleet's is \(mode.rawValue)",
+                    remedy: "run this again; an agent that stays so says why in its log"))
+        }
+        if let theirs = status.now.flatMap({ Timestamp($0) }) {
+            let (early, late) = (answer.asked.millisecondsSince1970, answer.answered.millisecondsSince1970)
+            findings += skew(
+                id, "this host's", milliseconds: theirs.millisecondsSince1970 - (early + late) / 2,
+                error: (late - early + 1) / 2)
+        }
+        return findings
+    }
+
+    private func skew(_ whose: String, _ other: String, milliseconds: Int64, error: Int64) -> [Finding] {
+        // What the round trip alone may account for is no skew.
+        let certain = max(0, abs(milliseconds) - error)
+        guard certain >= RegistryLimits.clockSkewWarningMilliseconds else { return [] }
+        let isError = certain >= RegistryLimits.clockSkewErrorMilliseconds
+        return [
+            Finding(
+                isError ? .error : .warning, .clockSkew, whose,
+                "the clock is \(TimeText.span(abs(milliseconds))) \(milliseconds > 0 ? "ahead of" : "behind") \(other): pins, "
+                    + "denies and candidates expire that much too \(milliseconds > 0 ? "early" : "late") there",
+                remedy: "synchronise the clocks (chrony, systemd-timesyncd)")
+        ]
+    }
+}
