@@ -31,6 +31,8 @@ public struct HotHead: RegistryDocument {
         self.changes = changes
     }
 
+    public static func scan(_ bytes: [UInt8]) -> HotHead? { HotScanner.head(bytes) }
+
     /// Which of two heads of one registry is older is decided by this alone.
     public var position: HotPosition { HotPosition(epoch: epoch, version: version) }
 
@@ -100,6 +102,8 @@ public struct HotBucket: RegistryDocument {
         self.version = version
         self.keys = keys
     }
+
+    public static func scan(_ bytes: [UInt8]) -> HotBucket? { HotScanner.bucket(bytes) }
 
     private enum CodingKeys: String, CodingKey, CaseIterable { case schema, version, keys }
 

@@ -5,6 +5,12 @@ public protocol RegistryDocument: Codable, Sendable, Hashable, Validating {
     /// The most bytes its znode may hold.
     static var bytesMax: Int { get }
     var schema: Int { get }
+    /// Reads the document where it stands exactly as it is written here and is valid; nil otherwise, which says nothing.
+    static func scan(_ bytes: [UInt8]) -> Self?
+}
+
+extension RegistryDocument {
+    public static func scan(_ bytes: [UInt8]) -> Self? { nil }
 }
 
 /// Bytes of a znode to a document and back. A document is taken whole or refused whole.
@@ -14,6 +20,7 @@ public enum RegistryCodec {
     public static func decode<Document: RegistryDocument>(
         _ type: Document.Type = Document.self, from bytes: [UInt8], source: String
     ) throws(DocumentError) -> Document {
+        if let document = Document.scan(bytes) { return document }
         let parsed = try ParsedDocument(bytes, source: source, bytesMax: Document.bytesMax)
         // First, so that a newer document is called newer and not full of unknown fields.
         if let schema = parsed.integer("schema"), schema != RegistryLimits.schema {

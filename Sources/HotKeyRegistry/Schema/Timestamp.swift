@@ -62,32 +62,23 @@ extension Timestamp: CustomStringConvertible {
     /// Nil for anything that is not RFC 3339. Digits below the millisecond are cut off; a leap second counts as the
     /// second before it.
     public init?(_ text: String) {
-        var rest = Array(text.utf8)[...]
-        func take(_ byte: Character) -> Bool {
-            guard rest.first == byte.asciiValue else { return false }
-            rest.removeFirst()
-            return true
-        }
-        func number(_ digits: Int, _ range: ClosedRange<Int64>) -> Int64? {
-            guard rest.count >= digits else { return nil }
-            var value: Int64 = 0
-            for byte in rest.prefix(digits) {
-                guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
-                value = value * 10 + Int64(byte - UInt8(ascii: "0"))
-            }
-            rest = rest.dropFirst(digits)
-            return range.contains(value) ? value : nil
-        }
-        guard let year = number(4, 0...9_999), take("-"), let month = number(2, 1...12), take("-"),
-            let day = number(2, 1...Self.days(inMonth: month, of: year)), take("T") || take("t"),
-            let hour = number(2, 0...23), take(":"), let minute = number(2, 0...59), take(":"),
-            let second = number(2, 0...60)
+        var text = text
+        guard let parsed = text.withUTF8({ Timestamp(utf8: $0[...]) }) else { return nil }
+        self = parsed
+    }
+
+    init?(utf8 text: Slice<UnsafeBufferPointer<UInt8>>) {
+        var reader = DateReader(rest: text)
+        guard let year = reader.number(4, 0...9_999), reader.take("-"), let month = reader.number(2, 1...12),
+            reader.take("-"), let day = reader.number(2, 1...Self.days(inMonth: month, of: year)),
+            reader.take("T") || reader.take("t"), let hour = reader.number(2, 0...23), reader.take(":"),
+            let minute = reader.number(2, 0...59), reader.take(":"), let second = reader.number(2, 0...60)
         else { return nil }
         var milliseconds: Int64 = 0
-        if take(".") {
+        if reader.take(".") {
             var scale: Int64 = 100
             var count = 0
-            while let digit = number(1, 0...9) {
+            while let digit = reader.number(1, 0...9) {
                 milliseconds += digit * scale
                 scale /= 10
                 count += 1
@@ -95,13 +86,15 @@ extension Timestamp: CustomStringConvertible {
             guard count > 0 else { return nil }
         }
         var offsetMinutes: Int64 = 0
-        if !take("Z"), !take("z") {
+        if !reader.take("Z"), !reader.take("z") {
             let sign: Int64
-            if take("+") { sign = 1 } else if take("-") { sign = -1 } else { return nil }
-            guard let hours = number(2, 0...23), take(":"), let minutes = number(2, 0...59) else { return nil }
+            if reader.take("+") { sign = 1 } else if reader.take("-") { sign = -1 } else { return nil }
+            guard let hours = reader.number(2, 0...23), reader.take(":"), let minutes = reader.number(2, 0...59) else {
+                return nil
+            }
             offsetMinutes = sign * (hours * 60 + minutes)
         }
-        guard rest.isEmpty else { return nil }
+        guard reader.rest.isEmpty else { return nil }
         let seconds =
             Self.day(fromCivil: year, month, day) * 86_400 + hour * 3_600 + minute * 60 + min(second, 59)
             - offsetMinutes * 60
@@ -142,5 +135,27 @@ extension Int64 {
     fileprivate func floorDivided(by divisor: Int64) -> Int64 {
         let quotient = self / divisor
         return self % divisor < 0 ? quotient - 1 : quotient
+    }
+}
+
+/// Takes a date apart from its front.
+private struct DateReader {
+    var rest: Slice<UnsafeBufferPointer<UInt8>>
+
+    mutating func take(_ character: Unicode.Scalar) -> Bool {
+        guard rest.first == UInt8(ascii: character) else { return false }
+        rest.removeFirst()
+        return true
+    }
+
+    mutating func number(_ digits: Int, _ range: ClosedRange<Int64>) -> Int64? {
+        guard rest.count >= digits else { return nil }
+        var value: Int64 = 0
+        for byte in rest.prefix(digits) {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
+            value = value * 10 + Int64(byte - UInt8(ascii: "0"))
+        }
+        rest = rest.dropFirst(digits)
+        return range.contains(value) ? value : nil
     }
 }
