@@ -45,12 +45,17 @@ def machine():
     return {"cores": os.cpu_count(), "cpu": models[0] if models else platform.machine(), "kernel": platform.release()}
 
 
-def bench(name, rounds, run, show):
-    """Runs one measurement: `run(cluster, options, progress)` returns what `show` prints, or what --json prints."""
+def bench(name, rounds, run, show, more_options=()):
+    """Runs one measurement: `run(cluster, options, progress)` returns what `show` prints, or what --json prints.
+
+    `more_options` are pairs of a name and what argparse wants to know of it.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--binaries", required=True)
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--json", action="store_true")
+    for option, details in more_options:
+        parser.add_argument(option, **details)
     options = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     cluster.stop_on_signals()

@@ -4,19 +4,25 @@
 # `set -euo pipefail`.
 # shellcheck disable=SC2154
 
-# prepare_binaries: installs what is missing, builds hkagent and hkctl, and sets `binaries` to their directory.
-#
-# HOTKEY_BIN=DIR takes them from there and builds nothing; HOTKEY_BUILD=debug builds them unoptimised. What is printed
-# on the way goes to standard error: standard output is the caller's.
-prepare_binaries() {
-    local configuration=${HOTKEY_BUILD:-release} product
+# build_configuration: prints release or debug.
+build_configuration() {
+    local configuration=${HOTKEY_BUILD:-release}
     case $configuration in
-        release | debug) ;;
+        release | debug) say "$configuration" ;;
         *)
             say "${0##*/}: HOTKEY_BUILD is '$configuration'; expected release or debug" >&2
             exit 2
             ;;
     esac
+}
+
+# prepare_binaries: installs what is missing, builds hkagent and hkctl, and sets `binaries` to their directory.
+#
+# HOTKEY_BIN=DIR takes them from there and builds nothing; HOTKEY_BUILD=debug builds them unoptimised. What is printed
+# on the way goes to standard error: standard output is the caller's.
+prepare_binaries() {
+    local configuration product
+    configuration=$(build_configuration)
     "$repository_root/script/bootstrap" >&2
     binaries=${HOTKEY_BIN:-}
     if [[ -z $binaries ]]; then
@@ -29,4 +35,14 @@ prepare_binaries() {
     for product in hkagent hkctl; do
         [[ -x $binaries/$product ]] || fail "there is no program $binaries/$product"
     done
+}
+
+# prepare_benchmarks: the same for the drivers in Benchmarks/, which are built each time; HOTKEY_BIN does not concern them.
+prepare_benchmarks() {
+    local configuration
+    configuration=$(build_configuration)
+    "$repository_root/script/bootstrap" >&2
+    say "${0##*/}: building the drivers in Benchmarks/ ($configuration); the first time takes minutes" >&2
+    swift build --package-path "$repository_root/Benchmarks" -c "$configuration" >&2
+    binaries=$(swift build --package-path "$repository_root/Benchmarks" -c "$configuration" --show-bin-path)
 }

@@ -71,6 +71,11 @@ def wait_until(what, condition, seconds=READY_SECONDS, every=0.02, process=None)
         time.sleep(every)
 
 
+# The server ends with this program, and a session of its own keeps Ctrl-C in a terminal for this program alone, which stops
+# things in order.
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
+
+
 class Server:
     """One process of the cluster."""
 
@@ -84,8 +89,7 @@ class Server:
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                # A session of its own: Ctrl-C in a terminal must reach the demo alone, which stops things in order.
-                ["setpriv", "--pdeathsig", "KILL", "--", *self.arguments], cwd=self.directory, stdin=subprocess.DEVNULL,
+                [*ENDS_WITH_US, *self.arguments], cwd=self.directory, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True, env=clean_environment())
 
     @property
