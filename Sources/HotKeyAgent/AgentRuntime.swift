@@ -83,13 +83,14 @@ public struct AgentRuntime: Service {
         _ group: MultiThreadedEventLoopGroup, _ proxy: ProxyServer, _ commands: AgentCommands,
         _ store: any CoordinationStore, hashSeed: UInt64, peer: ProxyServer.Address
     ) async throws {
+        let clock = EnsembleClock()
         let subscriber = RegistrySubscriber(
             store: store, paths: paths, stateDirectory: configuration.stateDirectory, logger: logger)
         let coordinator =
             configuration.coordinator == .never
             ? nil
             : CoordinatorService(
-                store: store, paths: paths, id: id, subscriber: subscriber, group: group, logger: logger)
+                store: store, paths: paths, id: id, subscriber: subscriber, group: group, clock: clock, logger: logger)
         // Random, so that no two starts of any agents share one: by it the coordinator tells one agent under two ids.
         let reports = ReportStore(epoch: UInt64.random(in: 1...UInt64(Int64.max)))
         // The report service tells the acting service of local hot keys, which tells the report service of rules: one of the two
@@ -99,7 +100,7 @@ public struct AgentRuntime: Service {
             proxy: proxy, store: reports, bytesPerSecondMax: configuration.detection.reportBytesPerSecondMax,
             logger: logger, onLocalHotKeys: { keys in actingBox.withLockedValue { $0 }?.setLocalHotKeys(keys) })
         let acting = ActingService(
-            subscriber: subscriber, proxy: proxy, hashSeed: hashSeed, logger: logger,
+            subscriber: subscriber, proxy: proxy, hashSeed: hashSeed, clock: clock, logger: logger,
             onRules: { book in
                 coordinator?.setRules(book)
                 reporter.setRules(book.detection)
@@ -111,7 +112,7 @@ public struct AgentRuntime: Service {
             store: store, paths: paths, id: id,
             document: AgentDocument(
                 peer: configuration.advertisePeer?.description ?? peer.description, version: HotKeyVersion.current,
-                startedAt: startedAt), logger: logger)
+                startedAt: startedAt), clock: clock, logger: logger)
         let view = AgentView(
             configuration: configuration, startedAt: startedAt, acting: acting, coordinator: coordinator,
             reports: reports, subscriber: subscriber, presence: presence, proxy: proxy)

@@ -71,6 +71,12 @@ public enum RegistryLimits {
     public static let rereadJitter = 0.2
     /// Rounds in which buckets may turn out older than the head that names them before the old content is kept.
     public static let bucketRoundsMax = 3
+    /// Reads after an event are spread so that a fleet asks the ensemble for at most 50,000 nodes a second; a thousand agents
+    /// take 20 ms.
+    static let spreadMicrosecondsPerRead = 20
+    static let spreadMillisecondsMax = 500
+    /// A wait shorter than this is not worth a timer.
+    static let spreadMillisecondsMin = 1
     public static let retryMillisecondsMin = 50
     public static let retryMillisecondsMax = 5_000
     public static let viewSaveMilliseconds = 1_000
@@ -97,6 +103,14 @@ public enum RegistryLimits {
     // Presence and election.
     /// How long an agent waits before it looks again at a node that another live session holds under its id.
     public static let presenceConflictMilliseconds = 2_000
+    /// How often an agent writes its own node anew to learn the ensemble's time.
+    static let clockMeasurementSeconds = 3_600
+    /// When a measurement is replaced by any other.
+    static let clockMeasurementAgeMax = Duration.seconds(2 * clockMeasurementSeconds)
+    /// What half a round trip takes at most on an ordinary day.
+    static let clockErrorUsual = Duration.milliseconds(100)
+    /// A decision whose author's clock is off by more than this is written again with the ensemble's time.
+    static let authorClockErrorMillisecondsMax: Int64 = 1_000
     /// How long an elected body that failed stays out of the election.
     public static let candidacyPauseMilliseconds = 500
 }

@@ -47,6 +47,36 @@ extension WithServers {
             }
         }
 
+        /// Pins expire by the ensemble's clock, and a host with a wrong one takes nobody's decision away.
+        @Test(arguments: [Int64(-7_200_000), 7_200_000])
+        func anOperatorsWrongClockChangesNothing(_ leadMilliseconds: Int64) async throws {
+            let app = try await TestApp()
+            try await app.with { store in
+                try await app.initialise(store)
+                let right = try app.makeOperator(store)
+                try await right.pin("other", ttl: .seconds(3_600))
+                let wrong = try RegistryOperator(
+                    store: store, paths: app.paths, author: "bob", logger: app.logger,
+                    clock: { Timestamp.now.advanced(byMilliseconds: leadMilliseconds) })
+                try await wrong.pin("item:42", ttl: .seconds(600), reason: "launch")
+                try await wrong.deny("item:7", ttl: .seconds(60))
+                try await wrong.pin("for:ever")
+                let stored = try await right.pins()
+                let document = stored.document
+                #expect(document.pins.map(\.key).sorted() == ["for:ever", "item:42", "other"])
+                let now = stored.stat.modifiedAtMilliseconds
+                for (entry, seconds) in [
+                    (document.pins.first { $0.key == "item:42" }, 600), (document.denies.first, 60),
+                ] {
+                    let left = (entry?.expiresAt?.millisecondsSince1970 ?? 0) - now
+                    #expect(abs(left - Int64(seconds) * 1_000) < 30_000, "\(left) ms")
+                }
+                // Each decision stands once in the history, the corrected one in the place of the first.
+                #expect(document.history.map(\.key) == ["for:ever", "item:7", "item:42", "other"])
+                #expect(app.lines.all.contains { $0.contains("this host's clock is not the ensemble's") })
+            }
+        }
+
         @Test func aMissingAppIsSaidSo() async throws {
             let app = try await TestApp()
             try await app.with { client in

@@ -15,7 +15,7 @@ final class ActingService: Sendable {
         var plan = ActingPlan.nothing
         var registry = RegistrySnapshot.none
         var hasTopology = false
-        /// From the publication of the newest hot set to its being in force here, by two hosts' clocks.
+        /// From the publication of the newest hot set to its being in force here, by the ensemble's clock.
         var pushLagMilliseconds: Int64?
         /// Why what the registry says is not in force.
         var problem: String?
@@ -24,6 +24,8 @@ final class ActingService: Sendable {
     private let subscriber: RegistrySubscriber
     private let proxy: ProxyServer
     private let hashSeed: UInt64
+    /// By which pins and denies expire, and publications are dated.
+    let clock: EnsembleClock
     private let logger: Logger
     private let applied = NIOLockedValueBox(Applied())
     private let local = NIOLockedValueBox<[LocalHotKey]>([])
@@ -34,12 +36,13 @@ final class ActingService: Sendable {
     private let onHotKeys: @Sendable (Set<UInt64>) -> Void
 
     init(
-        subscriber: RegistrySubscriber, proxy: ProxyServer, hashSeed: UInt64, logger: Logger,
+        subscriber: RegistrySubscriber, proxy: ProxyServer, hashSeed: UInt64, clock: EnsembleClock, logger: Logger,
         onRules: @escaping @Sendable (RuleBook) -> Void, onHotKeys: @escaping @Sendable (Set<UInt64>) -> Void
     ) {
         self.subscriber = subscriber
         self.proxy = proxy
         self.hashSeed = hashSeed
+        self.clock = clock
         self.logger = logger
         self.onRules = onRules
         self.onHotKeys = onHotKeys
@@ -86,13 +89,13 @@ final class ActingService: Sendable {
     /// Time alone changes the hot set when a pin expires.
     private func pokeAtExpiry() async throws {
         while true {
-            let now = Timestamp.now
+            let now = clock.now
             var wait = AgentLimits.expiryCheckMillisecondsMax
             if let expiry = subscriber.current.nextExpiry(after: now) {
                 wait = min(wait, Int(expiry.millisecondsSince1970 - now.millisecondsSince1970) + 1)
             }
             try await Task.sleep(for: .milliseconds(max(1, wait)))
-            if subscriber.current.nextExpiry(after: now).map({ $0 <= .now }) ?? false { poke.yield() }
+            if subscriber.current.nextExpiry(after: now).map({ $0 <= clock.now }) ?? false { poke.yield() }
         }
     }
 
@@ -128,7 +131,7 @@ final class ActingService: Sendable {
                 }
             }
             let plan = ActingPlan(
-                snapshot: registry, local: local.withLockedValue { $0 }, rules: rules, at: .now)
+                snapshot: registry, local: local.withLockedValue { $0 }, rules: rules, at: clock.now)
             guard let proxyTopology = topology?.proxy else {
                 applied.withLockedValue {
                     $0.registry = registry
@@ -168,7 +171,7 @@ final class ActingService: Sendable {
             if let position = registry.position, position != $0.registry.position, registry.view == .fresh,
                 let publishedAt = registry.publishedAt
             {
-                $0.pushLagMilliseconds = Timestamp.now.millisecondsSince1970 - publishedAt.millisecondsSince1970
+                $0.pushLagMilliseconds = clock.now.millisecondsSince1970 - publishedAt.millisecondsSince1970
             }
             $0.registry = registry
         }

@@ -150,6 +150,12 @@ extension AgentView {
         metrics.counter(
             "hotkey_registry_failed_reads_total", "Reads of the registry that failed.", UInt64(counted.failedReads))
         metrics.counter(
+            "hotkey_registry_watches_healed_total", "Changes that no watch had told of, found by reading again.",
+            UInt64(counted.watchesHealed))
+        metrics.gauge(
+            "hotkey_clock_lead_seconds", "How far this host's clock is ahead of the ensemble's.",
+            Double(acting.clock.hostLeadMilliseconds ?? 0) / 1000)
+        metrics.counter(
             "hotkey_documents_refused_total", "Documents of the registry that were not valid.",
             UInt64(counted.documentsRefused))
         metrics.counter(

@@ -28,6 +28,7 @@ final class CoordinatorService: Sendable {
     private let id: AgentID
     private let subscriber: RegistrySubscriber
     private let group: any EventLoopGroup
+    private let clock: EnsembleClock
     private let logger: Logger
     private let rules: NIOLockedValueBox<RuleBook>
     private let counters = NIOLockedValueBox(Metrics())
@@ -35,8 +36,9 @@ final class CoordinatorService: Sendable {
 
     init(
         store: any CoordinationStore, paths: RegistryPaths, id: AgentID, subscriber: RegistrySubscriber,
-        group: any EventLoopGroup, logger: Logger
+        group: any EventLoopGroup, clock: EnsembleClock, logger: Logger
     ) {
+        self.clock = clock
         self.store = store
         self.paths = paths
         self.id = id
@@ -72,7 +74,7 @@ final class CoordinatorService: Sendable {
             logger.notice("coordinating no more")
         }
         let publisher = try await HotSetPublisher.open(
-            store: store, paths: paths, leadership: leadership, coordinator: id, logger: logger)
+            store: store, paths: paths, leadership: leadership, coordinator: id, clock: clock, logger: logger)
         let merger = ReportMerger(
             rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
         let directory = AgentDirectory(store: store, paths: paths, logger: logger)

@@ -141,7 +141,7 @@ struct AgentView: Sendable {
     func key(_ name: KeyName) -> KeyStatus {
         let applied = acting.current
         if let key = applied.plan.keys[name] { return KeyStatus(key, mode: applied.plan.mode) }
-        let deny = applied.registry.pins?.denies.first { $0.key == name && !$0.isExpired(at: .now) }
+        let deny = applied.registry.pins?.denies.first { $0.key == name && !$0.isExpired(at: acting.clock.now) }
         return KeyStatus(
             key: PeerKey(name.bytes), state: applied.plan.stateName(of: name), kind: nil,
             readsPerSecond: nil, writesPerSecond: nil, errorPerSecond: nil, copies: 0, sources: [], since: nil,

@@ -15,6 +15,7 @@ public final class AgentPresence: Sendable {
     private let registry: RegistryStore
     private let id: AgentID
     private let document: AgentDocument
+    private let clock: EnsembleClock?
     private let logger: Logger
     private let situation = Broadcast(Situation())
     private let registered = Broadcast(false)
@@ -24,8 +25,9 @@ public final class AgentPresence: Sendable {
 
     public init(
         store: any CoordinationStore, paths: RegistryPaths, id: AgentID, document: AgentDocument,
-        logger: Logger
+        clock: EnsembleClock? = nil, logger: Logger
     ) {
+        self.clock = clock
         registry = RegistryStore(store: store, paths: paths)
         self.id = id
         self.document = document
@@ -65,6 +67,7 @@ public final class AgentPresence: Sendable {
 
     private func register(_ data: [UInt8]) async throws {
         var plan = PresencePlan(peer: document.peer)
+        var measuredAt: ContinuousClock.Instant?
         var backoff = Backoff(
             millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
         while true {
@@ -77,10 +80,18 @@ public final class AgentPresence: Sendable {
                     registered.send(true)
                     refused.send(nil)
                     backoff.reset()
-                    try await situation.first { $0.news != news || $0.sessionID != session ? () : nil }
+                    // Writing fires our own watch, so not at every look.
+                    if measuredAt.map({ .now - $0 > .seconds(RegistryLimits.clockMeasurementSeconds) }) ?? true {
+                        measuredAt = .now
+                        try await measureClock(data, version: found?.version)
+                    }
+                    _ = try await situation.first(within: .seconds(RegistryLimits.clockMeasurementSeconds)) {
+                        $0.news != news || $0.sessionID != session ? true : nil
+                    }
                     registered.send(false)
                 case .create:
                     let acl = try await registry.accessControl(of: .agent)
+                    measuredAt = nil
                     try await registry.store.create(path, data, mode: .ephemeral, acl: acl)
                 case .replace(let version):
                     logger.info("replacing the node that an earlier session left", metadata: ["node": "\(path)"])
@@ -123,6 +134,14 @@ public final class AgentPresence: Sendable {
         let document = try? RegistryCodec.decode(AgentDocument.self, from: value.data, source: path)
         return PresencePlan.Found(
             ephemeralOwner: value.stat.ephemeralOwner, version: value.stat.version, peer: document?.peer)
+    }
+
+    /// Writes the node as it is: the answer tells the ensemble's time.
+    private func measureClock(_ data: [UInt8], version: Int32?) async throws {
+        guard let clock else { return }
+        let sentAt = ContinuousClock.now
+        let stat = try await registry.store.set(path, data, version: version)
+        clock.observe(serverMilliseconds: stat.modifiedAtMilliseconds, sentAt: sentAt, receivedAt: .now)
     }
 
     private func leave() async {

@@ -11,13 +11,17 @@ public struct RegistryOperator: Sendable {
     let registry: RegistryStore
     let author: String
     let logger: Logger?
+    /// This host's clock.
+    private let clock: @Sendable () -> Timestamp
     public var paths: RegistryPaths { registry.paths }
 
     /// - Parameters:
     ///   - author: who stands in the history; 1 to 128 bytes.
     public init(
-        store: any CoordinationStore, paths: RegistryPaths, author: String, logger: Logger? = nil
+        store: any CoordinationStore, paths: RegistryPaths, author: String, logger: Logger? = nil,
+        clock: @escaping @Sendable () -> Timestamp = { .now }
     ) throws(RegistryError) {
+        self.clock = clock
         registry = RegistryStore(store: store, paths: paths)
         self.author = author
         self.logger = logger
@@ -72,7 +76,7 @@ public struct RegistryOperator: Sendable {
     /// Makes a key hot whatever its load. Replaces an earlier pin and takes back a deny of the key.
     /// - Parameters:
     ///   - copies: beside the original; nil for what the key's rule says.
-    ///   - ttl: how long it counts, by this host's clock; nil for ever.
+    ///   - ttl: how long it counts, by the ensemble's clock; nil for ever.
     @discardableResult
     public func pin(
         _ key: KeyName, copies: Int? = nil, ttl: Duration? = nil, reason: String? = nil
@@ -84,7 +88,7 @@ public struct RegistryOperator: Sendable {
     /// Nothing changes when the key is not pinned.
     @discardableResult
     public func unpin(_ key: KeyName, reason: String? = nil) async throws -> EditOutcome {
-        try await edit(.unpin, .unpin(key), key: key, reason: reason, at: .now)
+        try await edit(.unpin, .unpin(key), key: key, reason: reason, at: clock())
     }
 
     /// Keeps detection from making a key hot. Replaces an earlier deny and takes back a pin of the key.
@@ -97,7 +101,7 @@ public struct RegistryOperator: Sendable {
     /// Nothing changes when the key is not denied.
     @discardableResult
     public func undeny(_ key: KeyName, reason: String? = nil) async throws -> EditOutcome {
-        try await edit(.undeny, .undeny(key), key: key, reason: reason, at: .now)
+        try await edit(.undeny, .undeny(key), key: key, reason: reason, at: clock())
     }
 
     private func makeEntry(
@@ -106,7 +110,7 @@ public struct RegistryOperator: Sendable {
         if let ttl, ttl < .milliseconds(1) {
             throw RegistryError(.badArgument, "the time to live must be at least a millisecond, not \(ttl)")
         }
-        let now = Timestamp.now
+        let now = clock()
         let entry = PinEntry(
             key: key, copies: copies, author: author, reason: reason, at: now,
             expiresAt: ttl.map { now.advanced(by: $0) })
@@ -123,12 +127,39 @@ public struct RegistryOperator: Sendable {
             try entry.validate()
         }
         let edit = PinsEdit(change: change, entry: entry)
+        var authorLead: Int64?
+        let outcome = try await write(edit, authorLead: &authorLead)
+        guard let authorLead, abs(authorLead) > RegistryLimits.authorClockErrorMillisecondsMax,
+            let corrected = change.shifted(byMilliseconds: -authorLead)
+        else { return outcome }
+        logger?.warning(
+            "this host's clock is not the ensemble's; the decision was written with the ensemble's time",
+            metadata: ["aheadMilliseconds": "\(authorLead)"])
+        var correctedEntry = entry
+        correctedEntry.at = entry.at.advanced(byMilliseconds: -authorLead)
+        let correction = PinsEdit(change: corrected, entry: correctedEntry, replacing: entry)
+        var ignored: Int64?
+        let second = try await write(correction, authorLead: &ignored)
+        return second.changed ? second : outcome
+    }
+
+    /// - Parameter authorLead: how many milliseconds this host's clock is ahead of the ensemble's, as the write showed; exact to
+    ///   the time that the write took.
+    private func write(_ edit: PinsEdit, authorLead: inout Int64?) async throws -> EditOutcome {
+        var lead: Int64?
+        defer { authorLead = lead }
         return try await retrying(paths.pins) {
             let stored = try await pins()
             if edit.isContained(in: stored.document) { return .done(stored.version) }
-            guard let changed = edit.apply(to: stored.document, now: .now) else { return .unchanged(stored.version) }
+            // Later than the last write it is for certain.
+            let now = Timestamp(millisecondsSince1970: stored.stat.modifiedAtMilliseconds)
+            guard let changed = edit.apply(to: stored.document, now: now) else { return .unchanged(stored.version) }
             let data = try registry.encode(changed, for: paths.pins)
+            let before = clock().millisecondsSince1970
             let stat = try await registry.store.set(paths.pins, data, version: stored.version)
+            let after = clock().millisecondsSince1970
+            let server = stat.modifiedAtMilliseconds
+            lead = server < before ? before - server : server > after ? after - server : 0
             return .done(stat.version)
         }
     }
@@ -172,7 +203,7 @@ public struct RegistryOperator: Sendable {
         _ type: Document.Type, at path: String, verb: HistoryEntry.Verb, reason: String?,
         _ change: (Document?) -> (document: Document, detail: String)
     ) async throws -> EditOutcome {
-        let at = Timestamp.now
+        let at = clock()
         var written: [HistoryEntry] = []
         return try await retrying(path) {
             let value = try await registry.translating(path) { try await registry.store.get(path) }
@@ -193,7 +224,9 @@ public struct RegistryOperator: Sendable {
             ]
             if let history,
                 let recorded = PinsEdit(change: .record, entry: entry).apply(
-                    to: history.document, now: at), let data = try? registry.encode(recorded, for: paths.pins)
+                    to: history.document,
+                    now: Timestamp(millisecondsSince1970: history.stat.modifiedAtMilliseconds)),
+                let data = try? registry.encode(recorded, for: paths.pins)
             {
                 operations.append(.set(paths.pins, data: data, version: history.version))
             } else {

@@ -14,6 +14,7 @@ public actor HotSetPublisher {
     private let leadership: Leadership
     private let coordinator: AgentID
     private let gather: Duration
+    private let clock: EnsembleClock?
     private let logger: Logger
     private var planner: PublishPlanner
     private var counters = PublisherMetrics()
@@ -28,11 +29,12 @@ public actor HotSetPublisher {
 
     /// Reads the head and all buckets. The first publication is of the epoch after the head's.
     ///
+    /// - Parameter clock: what publications are dated by; this host's when nil.
     /// - Throws: ``RegistryError/Code/notInitialised``; ``RegistryError/Code/badDocument`` when the head cannot be read
     ///   (`hkctl init` repairs it); a retriable error.
     public static func open(
         store: any CoordinationStore, paths: RegistryPaths, leadership: Leadership, coordinator: AgentID,
-        gatherMilliseconds: Int = RegistryLimits.gatherMilliseconds, logger: Logger
+        clock: EnsembleClock? = nil, gatherMilliseconds: Int = RegistryLimits.gatherMilliseconds, logger: Logger
     ) async throws -> HotSetPublisher {
         let registry = RegistryStore(store: store, paths: paths)
         // Read what is at least as new as this leadership: another server may lag behind the previous coordinator's last
@@ -46,18 +48,20 @@ public actor HotSetPublisher {
         }
         return HotSetPublisher(
             registry: registry, leadership: leadership, coordinator: coordinator,
-            gather: .milliseconds(min(gatherMilliseconds, RegistryLimits.gatherMilliseconds)), logger: logger,
+            gather: .milliseconds(min(gatherMilliseconds, RegistryLimits.gatherMilliseconds)), clock: clock,
+            logger: logger,
             planner: PublishPlanner(published, paths: paths, acl: acl))
     }
 
     private init(
-        registry: RegistryStore, leadership: Leadership, coordinator: AgentID, gather: Duration, logger: Logger,
-        planner: PublishPlanner
+        registry: RegistryStore, leadership: Leadership, coordinator: AgentID, gather: Duration,
+        clock: EnsembleClock?, logger: Logger, planner: PublishPlanner
     ) {
         self.registry = registry
         self.leadership = leadership
         self.coordinator = coordinator
         self.gather = gather
+        self.clock = clock
         self.logger = logger
         self.planner = planner
         activity = Broadcast(Activity(hasWork: !planner.isIdle))
@@ -131,7 +135,7 @@ public actor HotSetPublisher {
         }
         do {
             let waiting = planner.waitingCount
-            let planned = try planner.plan(now: .now, coordinator: coordinator)
+            let planned = try planner.plan(now: clock?.now ?? .now, coordinator: coordinator)
             if planner.waitingCount < waiting {
                 logger.notice(
                     "there is room again for keys that waited to be published",

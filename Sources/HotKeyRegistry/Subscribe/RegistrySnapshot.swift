@@ -112,6 +112,10 @@ public struct SubscriberMetrics: Sendable, Hashable {
     /// Times everything was read: at every connection and every 30 s.
     public var fullReads = 0
     public var failedReads = 0
+    /// News that a read found and no watch had told of: a watch was lost, and reading again healed it.
+    public var watchesHealed = 0
+    /// Documents that a full read did not have to read, because their metadata had not changed.
+    public var readsSaved = 0
     /// Heads applied from their inline changes alone.
     public var deltasApplied = 0
     public var bucketsRead = 0

@@ -10,10 +10,27 @@ public import ZooKeeper
 /// the news in one round trip. Every connection, and every 30 s, everything is read again. Nothing older than what is
 /// applied is taken. While the connection is down, the last snapshot stays, its view is stale.
 public final class RegistrySubscriber: Sendable {
+    /// Nodes that are read together, in a task of their own. Switching off must not wait, so `control` has a lane for itself.
+    private final class Lane: Sendable {
+        let nodes: Set<WatchedNode>
+        let work = Broadcast(Work())
+
+        init(_ nodes: Set<WatchedNode>) { self.nodes = nodes }
+    }
+
     private struct Work: Sendable {
         var isConnected = false
         var due: Set<WatchedNode> = []
+        /// Of these, what a watch has told of.
+        var told: Set<WatchedNode> = []
         var isFullRead = false
+        /// The full read is for a new connection, whose watches tell only of what comes after.
+        var isConnectionNew = false
+
+        mutating func tell(of node: WatchedNode) {
+            due.insert(node)
+            told.insert(node)
+        }
     }
 
     private let registry: RegistryStore
@@ -23,7 +40,11 @@ public final class RegistrySubscriber: Sendable {
     private let subscription: NIOLockedValueBox<Subscription>
     private let counters: NIOLockedValueBox<SubscriberMetrics>
     private let snapshots: Broadcast<RegistrySnapshot>
-    private let work = Broadcast(Work())
+    private let urgent = Lane([.control])
+    /// The whole fleet is told of these at once, so each agent waits its share before it reads them.
+    private let others = Lane(Set(WatchedNode.allCases).subtracting([.control]))
+    private var lanes: [Lane] { [urgent, others] }
+    private let agentCount = NIOLockedValueBox(0)
     private let reader: WatchedReader
 
     /// Reads the saved view, if there is one: ``current`` is then stale, not empty, from the start.
@@ -45,10 +66,10 @@ public final class RegistrySubscriber: Sendable {
         subscription = NIOLockedValueBox(state)
         snapshots = Broadcast(state.snapshot(at: .now))
         let nodes = Dictionary(uniqueKeysWithValues: WatchedNode.allCases.map { ($0.path(paths), $0) })
-        reader = WatchedReader(store: store) { [work] path in
+        reader = WatchedReader(store: store) { [urgent, others] path in
             counters.withLockedValue { $0.watchEvents += 1 }
             guard let node = nodes[path] else { return }
-            work.update { _ = $0.due.insert(node) }
+            for lane in [urgent, others] where lane.nodes.contains(node) { lane.work.update { $0.tell(of: node) } }
         }
     }
 
@@ -76,7 +97,8 @@ public final class RegistrySubscriber: Sendable {
                 group.addTask {
                     for await state in self.registry.store.connectionStates { self.take(state) }
                 }
-                group.addTask { try await self.follow() }
+                for lane in self.lanes { group.addTask { try await self.follow(lane) } }
+                group.addTask { try await self.countAgents() }
                 group.addTask { try await self.rereadPeriodically() }
                 if let viewFile {
                     group.addTask { try await self.saveViews(viewFile) }
@@ -109,9 +131,13 @@ public final class RegistrySubscriber: Sendable {
         switch state {
         case .connected:
             change { $0.connected() }
-            work.update { $0 = Work(isConnected: true, due: Set(WatchedNode.allCases), isFullRead: true) }
+            for lane in lanes {
+                lane.work.update {
+                    $0 = Work(isConnected: true, due: lane.nodes, isFullRead: true, isConnectionNew: true)
+                }
+            }
         case .suspended, .lost:
-            work.update { $0.isConnected = false }
+            for lane in lanes { lane.work.update { $0.isConnected = false } }
             change { $0.disconnected(at: .now) }
         }
     }
@@ -119,16 +145,28 @@ public final class RegistrySubscriber: Sendable {
     private func rereadPeriodically() async throws {
         while true {
             try await Task.sleep(for: Reread.period(random: .random(in: 0..<1), milliseconds: rereadMilliseconds))
-            work.update { work in
-                work.due = Set(WatchedNode.allCases)
-                work.isFullRead = true
+            for lane in lanes {
+                lane.work.update { work in
+                    work.due = lane.nodes
+                    work.isFullRead = true
+                }
             }
         }
     }
 
+    /// How many agents hear of an event at the same time as this one. Not watched: it is read with everything else.
+    private func countAgents() async throws {
+        for await work in others.work.stream() where work.isConnected && work.isFullRead {
+            guard let stat = try? await registry.store.exists(registry.paths.agents) else { continue }
+            agentCount.withLockedValue { $0 = Int(stat.childCount) }
+        }
+        throw CancellationError()
+    }
+
     /// Reads what is due as soon as it is. What could not be read waits for its next attempt; news of other nodes do not wait
     /// with it, or a pin could lie for the whole of a back-off that a lagging head has caused.
-    private func follow() async throws {
+    private func follow(_ lane: Lane) async throws {
+        let work = lane.work
         var backoff = Backoff(
             millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
         var unread: Set<WatchedNode> = []
@@ -142,42 +180,54 @@ public final class RegistrySubscriber: Sendable {
                 if isNews == nil { work.update { [unread] in $0.due.formUnion(unread) } }
             }
             try await work.first { $0.isConnected && !$0.due.isEmpty ? () : nil }
-            let due = work.update { work in
+            if let wait = spread(lane) { try await Task.sleep(for: wait) }
+            let isRetryDue = retryAt <= .now
+            let due = work.update { [unread] work in
+                if isRetryDue { work.due.formUnion(unread) }
                 let due = work
-                work.due = []
-                work.isFullRead = false
+                work = Work(isConnected: due.isConnected)
                 return due
             }
             if due.isFullRead {
                 count { $0.fullReads += 1 }
                 backoff.reset()
             }
+            // A failing read of one node's news must not put the others' attempt off again and again.
+            let isAttempt = unread.isEmpty || !unread.isDisjoint(with: due.due)
             unread.subtract(due.due)
-            let failed = try await read(due.due)
-            if !failed.isEmpty {
-                unread.formUnion(failed)
-                retryAt = .now + backoff.next(random: .random(in: 0.5..<1))
-            } else if unread.isEmpty {
+            let failed = try await read(due, of: lane)
+            unread.formUnion(failed)
+            if unread.isEmpty {
                 backoff.reset()
+            } else if isAttempt {
+                retryAt = .now + backoff.next(random: .random(in: 0.5..<1))
             }
         }
+    }
+
+    private func spread(_ lane: Lane) -> Duration? {
+        guard lane === others else { return nil }
+        return Reread.spread(
+            agents: agentCount.withLockedValue { $0 }, reads: lane.work.value.due.count, random: .random(in: 0..<1))
     }
 
     // MARK: - Reading
 
     private enum Read: Sendable {
         case value(WatchedNode, NodeValue?)
+        case unchanged(WatchedNode)
         case failed(WatchedNode, StoreError)
     }
 
     /// Reads the nodes at once and applies them in order; returns those that have to be tried again.
-    private func read(_ nodes: Set<WatchedNode>) async throws -> Set<WatchedNode> {
+    private func read(_ work: Work, of lane: Lane) async throws -> Set<WatchedNode> {
+        let nodes = work.due
         let connection = subscription.withLockedValue { $0.connectionNumber }
         let reads = try await withThrowingTaskGroup(of: Read.self) { group in
             for node in nodes {
                 group.addTask {
                     do {
-                        return .value(node, try await self.reader.get(node.path(self.registry.paths)))
+                        return try await self.read(node, isToldOf: work.told.contains(node), connection)
                     } catch let error as StoreError {
                         return .failed(node, error)
                     }
@@ -185,12 +235,13 @@ public final class RegistrySubscriber: Sendable {
             }
             return try await group.reduce(into: [WatchedNode: Read]()) { reads, read in
                 switch read {
-                case .value(let node, _), .failed(let node, _): reads[node] = read
+                case .value(let node, _), .unchanged(let node), .failed(let node, _): reads[node] = read
                 }
             }
         }
         // All in one change: no snapshot shows new rules beside an old topology when both were read.
         let (unread, events, head) = change { apply(reads, of: nodes, connection, to: &$0) }
+        if !work.isConnectionNew { noteHealed(reads, work, lane) }
         var failed = unread
         _ = note(events)
         if let head {
@@ -203,6 +254,32 @@ public final class RegistrySubscriber: Sendable {
             _ = try? await registry.store.sync(registry.paths.appNode)
         }
         return failed
+    }
+
+    /// What nobody has told of is most often the same as before; then its metadata is all that is read.
+    private func read(_ node: WatchedNode, isToldOf: Bool, _ connection: Int) async throws -> Read {
+        let path = node.path(registry.paths)
+        if !isToldOf, subscription.withLockedValue({ $0.hasSeen(node) }) {
+            let stat = try await reader.stat(path)
+            if change({ $0.take(unchanged: stat, of: node, connection: connection) }) {
+                count { $0.readsSaved += 1 }
+                return .unchanged(node)
+            }
+        }
+        return .value(node, try await reader.get(path))
+    }
+
+    /// Counts news whose watch has not fired. The client hears of a watch before it sees what the watch told of, so one that is
+    /// only late has made the node due again by now.
+    private func noteHealed(_ reads: [WatchedNode: Read], _ work: Work, _ lane: Lane) {
+        let late = lane.work.value.told
+        for case .value(let node, .some) in reads.values
+        where !work.told.contains(node) && !late.contains(node) && work.isFullRead {
+            count { $0.watchesHealed += 1 }
+            logger.warning(
+                "a change was found that no watch had told of",
+                metadata: ["node": "\(node.path(registry.paths))"])
+        }
     }
 
     private func apply(
@@ -221,6 +298,7 @@ public final class RegistrySubscriber: Sendable {
                 fromNode = outcome.events
             case .value(_, let value):
                 fromNode = subscription.take(node, value, connection: connection, at: .now).map { [$0] } ?? []
+            case .unchanged: continue
             case .failed, nil:
                 subscription.unconfirmed(node, at: .now)
                 unread.insert(node)
@@ -302,7 +380,7 @@ public final class RegistrySubscriber: Sendable {
                     "what was read is older than what is applied and was refused", metadata: ["node": "\(path)"])
             case .anotherEnsemble:
                 logger.notice("this is another ensemble: reading all documents again")
-                work.update { $0.due.formUnion([.control, .rules, .pins, .topology]) }
+                for lane in lanes { lane.work.update { $0.due.formUnion(lane.nodes.subtracting([.hot])) } }
             }
         }
         return isConfirmed

@@ -35,6 +35,8 @@ struct Subscription: Sendable {
     /// Nodes whose state in this connection is known.
     private var confirmed: Set<WatchedNode> = []
     private var missing: Set<WatchedNode> = []
+    /// The metadata of what was looked at last, good or bad; in this process only.
+    private var lastStats: [WatchedNode: NodeStat] = [:]
     /// When everything was last known to be current; nil for never.
     private var currentUntil: ContinuousClock.Instant?
     private(set) var isFresh = false
@@ -92,11 +94,22 @@ struct Subscription: Sendable {
         var isBackward: Bool { if case .backward = self { true } else { false } }
     }
 
+    /// Whether there is metadata to compare with.
+    func hasSeen(_ node: WatchedNode) -> Bool { lastStats[node] != nil }
+
+    /// Takes a node's metadata. True when it is the node that was looked at last, in the very same state: it need not be read.
+    mutating func take(unchanged stat: NodeStat?, of node: WatchedNode, connection: Int) -> Bool {
+        guard let stat, stat == lastStats[node], node != .hot || hot.problems.isEmpty else { return false }
+        confirm(node, connection: connection)
+        return true
+    }
+
     /// Takes what a read of one of the four operator's documents returned.
     mutating func take(
         _ node: WatchedNode, _ value: NodeValue?, connection: Int, at now: ContinuousClock.Instant
     ) -> Event? {
         note(missing: value == nil, node)
+        lastStats[node] = value?.stat
         let path = node.path(paths)
         let event: Event?
         let isNews: Bool
@@ -109,6 +122,7 @@ struct Subscription: Sendable {
         }
         if isNews { revision += 1 }
         if case .backward = event {
+            lastStats[node] = nil
             unconfirmed(node, at: now)
         } else {
             confirm(node, connection: connection)
@@ -144,6 +158,7 @@ struct Subscription: Sendable {
         _ value: NodeValue?, connection: Int, at now: ContinuousClock.Instant
     ) -> HeadOutcome {
         note(missing: value == nil, .hot)
+        lastStats[.hot] = nil
         guard let value else {
             setHeadProblem("the node does not exist")
             confirm(.hot, connection: connection)
@@ -154,6 +169,7 @@ struct Subscription: Sendable {
             head = try RegistryCodec.decode(HotHead.self, from: value.data, source: paths.hot)
         } catch {
             let isNews = setHeadProblem("\(error)")
+            lastStats[.hot] = value.stat
             confirm(.hot, connection: connection)
             return HeadOutcome(events: isNews ? [.refused(path: paths.hot, reason: "\(error)")] : [])
         }
@@ -202,7 +218,9 @@ struct Subscription: Sendable {
         let isAnother =
             before != .none && (before != stat.incarnation || stat.modifiedTransaction < headTransaction)
         headTransaction = stat.modifiedTransaction
+        lastStats[.hot] = stat
         if isAnother {
+            lastStats = [.hot: stat]
             control.forgetTransaction()
             rules.forgetTransaction()
             pins.forgetTransaction()

@@ -44,6 +44,17 @@ final class WatchedReader: Sendable {
         }
     }
 
+    /// The node's metadata, or nil when there is none; watched in both cases.
+    func stat(_ path: String) async throws -> NodeStat? {
+        guard let token = arm(path) else { return try await store.exists(path) }
+        do {
+            return try await store.exists(path, onEvent: handler(path, path, token))
+        } catch {
+            disarm(path, token)
+            throw error
+        }
+    }
+
     func children(_ path: String) async throws -> NodeChildren {
         let key = "children of \(path)"
         guard let token = arm(key) else { return try await store.children(path) }

@@ -111,6 +111,9 @@ final class NativeSession: Sendable {
             return errorText(error)
         }
         BridgeCensus.count { $0.handles += 1 }
+        // The library would look all names up again at every turn of its loop, for every request and every reply: a third of
+        // what a watched read costs. Names are looked up when a connection is lost, which is when the answer matters.
+        zoo_set_servers_resolution_delay(pointer, -1)
         adopt(pointer)
         return nil
     }
