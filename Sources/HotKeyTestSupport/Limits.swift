@@ -2,7 +2,7 @@
 /// never comes, not because the machine was busy.
 public enum TestSupportLimits {
     /// How long ``eventually(_:timeout:pollEvery:fileID:line:_:)`` waits when the caller does not say.
-    public static let eventuallyTimeout: Duration = .seconds(30)
+    public static let eventuallyTimeout: Duration = .seconds(120)
     /// How often a condition is polled.
     public static let pollInterval: Duration = .milliseconds(5)
     /// How long a server may take until it answers.
@@ -10,9 +10,9 @@ public enum TestSupportLimits {
     /// How long a process may take to obey SIGTERM before it gets SIGKILL.
     public static let stopGrace: Duration = .seconds(10)
     /// How long a command that a test runs to completion may take.
-    public static let commandTimeout: Duration = .seconds(60)
+    public static let commandTimeout: Duration = .seconds(120)
     /// How long a client of a test waits for bytes.
-    public static let socketTimeout: Duration = .seconds(10)
+    public static let socketTimeout: Duration = .seconds(30)
     /// How many Java servers (an ensemble counts as one) start at the same time.
     public static let heavyStartsAtOnce = 2
     /// How often a server is started again on another port because somebody took the first one.

@@ -213,7 +213,7 @@ import Testing
 
     @Test func aSecretMayStandInTheEnvironmentAndOnlyOneOfTwoCounts() throws {
         let file = try directory.secret("file:secret")
-        let text = "app: shop\nzookeeper:\n  servers: [h:1]\n  digestFile: \(file)\n"
+        let text = "app: shop\nzookeeper:\n  servers: [127.0.0.1:1]\n  digestFile: \(file)\n"
         let config = try directory.write(text, to: "config.yaml")
         func load(_ flags: [String: String], _ environment: [String: String]) throws -> EffectiveConfiguration {
             try ConfigurationLoader(flags: flags, environment: environment, file: config).load()
@@ -234,7 +234,7 @@ import Testing
 
     @Test func tlsIsAllOrNothingAndRefusedWithTheRemedyWhereTheLibraryHasNone() throws {
         let pem = try directory.write("", to: "own.pem")
-        let flags = ["app": "shop", "zookeeper": "h:1", "zookeeper-tls-ca-file": pem]
+        let flags = ["app": "shop", "zookeeper": "127.0.0.1:1", "zookeeper-tls-ca-file": pem]
         #expect(
             try failure(flags: flags).description.hasPrefix(
                 "zookeeper.tlsCertificateFile, zookeeper.tlsKeyFile: expected a file, found none"))

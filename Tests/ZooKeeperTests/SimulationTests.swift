@@ -134,18 +134,6 @@ import Testing
     }
 
     /// Cheap enough to stand in an agent: printed, and bounded from far above.
-    @Test func aCallCostsMicroseconds() async throws {
-        let store = try InMemoryStore()
-        for index in 0..<1_000 { try await store.create("/\(index)", [UInt8](repeating: 1, count: 100)) }
-        let start = ContinuousClock.now
-        for index in 0..<1_000 { try await store.set("/\(index)", [2], version: nil) }
-        for index in 0..<1_000 { _ = try await store.get("/\(index)") }
-        let each = start.duration(to: .now) / 2_000
-        print("in-memory store: \(each) a call")
-        #expect(each < .milliseconds(5))
-        await store.close()
-    }
-
     @Test func manyTasksAtOnceLoseNothing() async throws {
         let ensemble = InMemoryEnsemble()
         let stores = try (0..<4).map { _ in try InMemoryStore(ensemble: ensemble) }
