@@ -13,7 +13,9 @@ import Testing
         try await watch.waitForLine("the change") { $0.hasSuffix("  unpinned   item:42") }
         try await hkctl.done("mode", "observe")
         try await watch.waitForLine("the change") { $0.contains("  mode       observe, detection embedded") }
-        try await hkctl.done("deny", "k", "--ttl", "300ms")
+        // Long enough for a busy machine to show it before it is over.
+        try await hkctl.done("deny", "k", "--ttl", "6s")
+        try await watch.waitForLine("the change") { $0.contains("  denied     k") }
         try await watch.waitForLine("the change") { $0.hasSuffix("  undenied   k  expired") }
         watch.signal(SIGINT)
         #expect(try await watch.waitForExit() == .exited(0))
