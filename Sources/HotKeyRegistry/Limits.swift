@@ -111,6 +111,10 @@ public enum RegistryLimits {
     static let clockErrorUsual = Duration.milliseconds(100)
     /// A decision whose author's clock is off by more than this is written again with the ensemble's time.
     static let authorClockErrorMillisecondsMax: Int64 = 1_000
+    /// How often a leader proves its session in a session timeout.
+    static let leaseProofsPerTimeout = 6
+    /// A leader stops one part of so many of a session timeout before its lease ends.
+    static let leaseMarginsPerTimeout: Int64 = 12
     /// How long an elected body that failed stays out of the election.
     public static let candidacyPauseMilliseconds = 500
 }

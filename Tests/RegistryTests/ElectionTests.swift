@@ -87,7 +87,7 @@ extension WithServers {
             let journal = Journal()
             try await app.with { second in
                 try await app.initialise(second)
-                try await app.with(at: proxy.address, session: 2_000) { first in
+                try await app.with(at: proxy.address, session: 4_000) { first in
                     let one = LeaderElection(
                         store: first, paths: app.paths, id: try AgentID("one"), logger: app.logger)
                     let two = LeaderElection(

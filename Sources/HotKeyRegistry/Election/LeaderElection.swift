@@ -24,8 +24,10 @@ public struct Leadership: Sendable, Hashable {
 
 /// Stands for election among the agents of an app, with an ephemeral sequential node under `leader/`.
 ///
-/// While the connection is suspended nobody can be told that another leads; the leader steps down at once. A leader that
-/// does not notice (a process stopped and woken) is kept from writing by ``Leadership/fence``.
+/// While the connection is suspended nobody can be told that another leads; the leader steps down at once. While it stands
+/// the leader proves its session six times a timeout and steps down when it cannot, before the ensemble could have given
+/// the leadership to another (``SessionLease``). A leader that does not notice (a process stopped and woken) is kept from
+/// writing by ``Leadership/fence``.
 public final class LeaderElection: Sendable {
     private struct Situation: Sendable {
         var connection: ConnectionState = .lost
@@ -81,17 +83,13 @@ public final class LeaderElection: Sendable {
     }
 
     private func stand(_ body: @escaping @Sendable (Leadership) async throws -> Void) async throws {
-        var guid = Self.makeGUID()
-        var session: Int64?
+        let guid = Self.makeGUID()
         var backoff = Backoff(
             millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
         while true {
-            let current = try await situation.first(\.sessionID)
-            // A node of an earlier session is not ours to use: its end is near. One of this session is found by the GUID.
-            if current != session { guid = Self.makeGUID() }
-            session = current
+            let session = try await situation.first(\.sessionID)
             do {
-                guard let leadership = try await waitForTurn(guid: guid, session: current) else { continue }
+                guard let leadership = try await waitForTurn(guid: guid, session: session) else { continue }
                 backoff.reset()
                 switch try await lead(leadership, body) {
                 case .steppedDown: continue
@@ -119,27 +117,39 @@ public final class LeaderElection: Sendable {
 
     /// Nil when the session changed meanwhile.
     private func waitForTurn(guid: String, session: Int64) async throws -> Leadership? {
+        var candidacy = Candidacy(guid: guid, sessionID: session)
+        var action = Candidacy.Action.list
+        var news = 0
         while true {
-            guard situation.value.sessionID == session else { return nil }
-            let news = situation.value.news
-            let names = try await candidates()
-            switch ElectionQueue.place(of: guid, among: names) {
-            case .absent:
+            switch action {
+            case .list:
+                guard situation.value.sessionID == session else { return nil }
+                news = situation.value.news
+                action = candidacy.listed(try await candidates())
+            case .create(let prefix):
                 let registry = RegistryStore(store: store, paths: paths)
                 let data = try registry.encode(LeaderDocument(agent: id.description), for: paths.leader)
                 let acl = try await registry.accessControl(of: .candidate)
-                try await store.create(
-                    paths.candidate(ElectionQueue.prefix(guid: guid)), data, mode: .ephemeralSequential, acl: acl)
-            case .first(let own):
-                let path = paths.candidate(own)
-                // Watched from before the leadership begins: there is no time in which its end would go unnoticed.
-                guard let stat = try await watch(path), stat.ephemeralOwner == session else { continue }
+                try await store.create(paths.candidate(prefix), data, mode: .ephemeralSequential, acl: acl)
+                action = .list
+            case .watch(let name):
+                action = candidacy.watched(try await watch(paths.candidate(name)))
+            case .remove(let name):
+                do {
+                    try await store.delete(paths.candidate(name), version: nil)
+                } catch let error as StoreError where error.code == .noNode {}
+                action = .list
+            case .wait:
+                logger.debug("waiting to lead")
+                try await situation.first { [news] in $0.news != news || $0.sessionID != session ? () : nil }
+                action = .list
+            case .prove:
+                guard situation.value.sessionID == session else { return nil }
+                let lease = try await store.renewLease()
+                action = candidacy.proved(lease, at: .now, hasNews: situation.value.news != news)
+            case .lead(let name, let createdTransaction):
                 return Leadership(
-                    path: path, createdTransaction: stat.createdTransaction, sessionID: session, agent: id)
-            case .behind(_, let predecessor):
-                guard try await watch(paths.candidate(predecessor)) != nil else { continue }
-                logger.debug("waiting to lead", metadata: ["predecessor": "\(predecessor)"])
-                try await situation.first { $0.news != news || $0.sessionID != session ? () : nil }
+                    path: paths.candidate(name), createdTransaction: createdTransaction, sessionID: session, agent: id)
             }
         }
     }
@@ -196,6 +206,8 @@ public final class LeaderElection: Sendable {
                 }
             }
             group.addTask { .lost(await self.waitForEnd(of: leadership)) }
+            group.addTask { .lost(await self.waitForEndOfLease(of: leadership)) }
+            group.addTask { .lost(await self.proveSession(of: leadership)) }
             let first = try await group.next()
             group.cancelAll()
             // The group ends when both have ended: no second body before the first is gone.
@@ -228,6 +240,34 @@ public final class LeaderElection: Sendable {
             }
         } catch {
             return "\(error)"
+        }
+    }
+
+    /// Returns when nothing proves any more that the ensemble still has the session: it may give the leadership to another a
+    /// third of the session's timeout later.
+    private func waitForEndOfLease(of leadership: Leadership) async -> String {
+        while !Task.isCancelled,
+            let stop = LeaderLease.stopsAt(store.lease, sessionID: leadership.sessionID), .now < stop
+        {
+            try? await Task.sleep(until: stop, clock: .continuous)
+        }
+        return "the session was not proven in time"
+    }
+
+    /// Returns when cancelled.
+    private func proveSession(of leadership: Leadership) async -> String {
+        var lastAttempt = ContinuousClock.now
+        while true {
+            do {
+                try await Task.sleep(
+                    until: LeaderLease.provesAt(store.lease, lastAttempt: lastAttempt), clock: .continuous)
+                lastAttempt = .now
+                try await store.renewLease()
+            } catch let error as StoreError {
+                logger.debug("the session could not be proven", metadata: ["error": "\(error)"])
+            } catch {
+                return "\(error)"
+            }
         }
     }
 

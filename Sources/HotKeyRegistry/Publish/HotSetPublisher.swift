@@ -165,67 +165,53 @@ public actor HotSetPublisher {
     // MARK: - One transaction
 
     /// Returns when the step stands in the registry.
-    ///
-    /// After a broken connection the first attempt may have happened, may still happen, or never will:
-    ///   1. the transaction is sent, the connection breaks, the outcome is unknown
-    ///   2. we read the head's node: still the expected version
-    ///   3. we send the transaction again
-    ///   4. the first one arrives after all, and the second finds newer versions
-    /// Both carry the same expected versions, so that at most one takes effect; which of "ours" and "somebody else's" the
-    /// newer node is, is told by comparing its bytes with those that were sent.
     private func write(_ step: PublishPlanner.Step) async throws {
+        var attempt = TransactionAttempt(step.operations)
         var backoff = Backoff(
             millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
-        var isUnknown = false
-        var lastError: StoreError?
-        for _ in 0..<RegistryLimits.publishAttemptsMax {
-            do {
-                if isUnknown {
-                    switch try await compare(step) {
-                    case .written: return
-                    case .notWritten: break
-                    case .other: throw await refusal(lastError)
-                    }
+        var action = attempt.next()
+        while true {
+            let result: TransactionAttempt.Action?
+            switch action {
+            case .send:
+                do {
+                    try await registry.store.multi([leadership.fence] + step.operations)
+                    result = attempt.sent(nil)
+                } catch let error as StoreError {
+                    result = attempt.sent(error)
                 }
-                try await registry.store.multi([leadership.fence] + step.operations)
-                return
-            } catch let error as StoreError {
-                lastError = error
-                switch error.code {
-                case .noNode, .badVersion, .nodeExists:
-                    // Operation 0 is the fence: nothing of the transaction can have been ours.
-                    if error.operationIndex == 0 || !isUnknown { throw await refusal(error) }
-                case .connectionLoss, .sessionExpired, .deadlineExceeded: isUnknown = true
-                case .tooManyInFlight: break
-                default: throw RegistryStore.translate(error, path: registry.paths.hot, app: registry.paths)
+            case .compare(let path):
+                do {
+                    result = attempt.compared(.success(try await readCaughtUp(path)))
+                } catch let error as StoreError {
+                    result = attempt.compared(.failure(error))
                 }
-                counters.retries += 1
-                try await Task.sleep(for: backoff.next(random: .random(in: 0.5..<1)))
+            case .done: return
+            case .refused(let error): throw await refusal(error)
+            case .failed(let error):
+                throw RegistryStore.translate(error, path: registry.paths.hot, app: registry.paths)
+            case .unknown(let error):
+                throw RegistryError(
+                    .unknownOutcome, "whether the hot set was published is not known; it has to be read again",
+                    path: registry.paths.hot, store: error)
             }
+            if let result {
+                action = result
+                continue
+            }
+            counters.retries += 1
+            try await Task.sleep(for: backoff.next(random: .random(in: 0.5..<1)))
+            action = attempt.next()
         }
-        throw RegistryError(
-            .unknownOutcome, "whether the hot set was published is not known; it has to be read again",
-            path: registry.paths.hot, store: lastError)
     }
 
-    private enum Comparison { case written, notWritten, other }
-
-    private func compare(_ step: PublishPlanner.Step) async throws -> Comparison {
-        guard let last = step.operations.last else { return .written }
-        switch last {
-        case .set(let path, let data, let version):
-            try await registry.store.sync(path)
-            let value = try await registry.store.get(path)
-            if value.data == data { return .written }
-            return value.stat.version == version ? .notWritten : .other
-        case .create(let path, let data, _, _):
-            try await registry.store.sync(path)
-            do {
-                return try await registry.store.get(path).data == data ? .written : .other
-            } catch let error as StoreError where error.code == .noNode {
-                return .notWritten
-            }
-        case .check, .delete: return .notWritten
+    /// Nil when there is no such node.
+    private func readCaughtUp(_ path: String) async throws -> NodeValue? {
+        try await registry.store.sync(path)
+        do {
+            return try await registry.store.get(path)
+        } catch let error as StoreError where error.code == .noNode {
+            return nil
         }
     }
 

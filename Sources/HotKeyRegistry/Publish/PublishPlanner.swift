@@ -62,7 +62,14 @@ struct PublishPlanner: Sendable {
         fileprivate var changes: [KeyName: HotRecord?]
     }
 
+    /// What one transaction and one head may hold.
+    struct Bounds: Sendable {
+        var multiBytesMax = RegistryLimits.multiBytesMax
+        var headBytesMax = RegistryLimits.headBytesMax
+    }
+
     private let paths: RegistryPaths
+    private let bounds: Bounds
     /// Of buckets that are missing and are created.
     private let acl: [AccessControl]
     private(set) var head: HotHead
@@ -92,9 +99,11 @@ struct PublishPlanner: Sendable {
 
     /// Takes over what stands in the registry.
     init(
-        _ published: PublishedHotSet, paths: RegistryPaths, acl: [AccessControl] = AccessControl.openUnsafe
+        _ published: PublishedHotSet, paths: RegistryPaths, acl: [AccessControl] = AccessControl.openUnsafe,
+        bounds: Bounds = Bounds()
     ) {
         self.paths = paths
+        self.bounds = bounds
         self.acl = acl
         head = published.head
         headNodeVersion = published.headStat.version
@@ -234,7 +243,7 @@ struct PublishPlanner: Sendable {
                     .tooLarge, "\(path) would have \(data.count) bytes, more than \(RegistryLimits.bucketBytesMax)",
                     path: path)
             }
-            if stepBytes + data.count > RegistryLimits.multiBytesMax - RegistryLimits.headBytesMax {
+            if stepBytes > 0, stepBytes + data.count > bounds.multiBytesMax - bounds.headBytesMax {
                 steps.append(step)
                 step = Step(operations: [], buckets: [])
                 stepBytes = 0
@@ -264,7 +273,7 @@ struct PublishPlanner: Sendable {
     private func inlineChanges(version: Int64, base: HotHead) throws -> [HotChange] {
         // Without changes of its own, or with versions missing in between, this version ends the list of what came before.
         guard !pending.isEmpty else { return [] }
-        var left = RegistryLimits.headBytesMax - (try StrictEncoder.encode(base).count)
+        var left = bounds.headBytesMax - (try StrictEncoder.encode(base).count)
         guard pending.count * Self.changeBytesMin <= left else { return [] }
         let latest = pending.sorted { $0.key < $1.key }
             .map { HotChange(version: version, key: $0.key, record: $0.value) }

@@ -42,27 +42,7 @@ public struct PublishedHotSet: Sendable {
                 $0[$1.0] = $1.1
             }
         }
-        var result = PublishedHotSet(
-            head: head.document, headStat: head.stat, records: HotRecords(), problems: [], buckets: buckets)
-        for (index, read) in buckets.enumerated() {
-            let path = paths.bucket(index)
-            let named = head.document.buckets[index]
-            switch read {
-            case .missing where named > 0:
-                result.problems.append(
-                    DocumentProblem(path: path, reason: "the node is missing although the head names it"))
-            case .missing: break
-            case .bad(let error, _): result.problems.append(DocumentProblem(path: path, reason: "\(error)"))
-            case .good(let bucket, _) where bucket.version < named:
-                result.problems.append(
-                    DocumentProblem(path: path, reason: "version \(bucket.version) is older than the head's \(named)"))
-            case .good(let bucket, _):
-                // The head says it is empty, and nothing newer has been written since: what stands there is a leftover.
-                if named == 0, bucket.version <= head.document.version { continue }
-                result.records.replace(bucket: index, with: bucket.keys)
-            }
-        }
-        return result
+        return PublishedHotSet(head: head.document, headStat: head.stat, buckets: buckets, paths: paths)
     }
 
     private static func read(bucket index: Int, _ registry: RegistryStore) async throws -> BucketRead {
@@ -91,6 +71,31 @@ public struct PublishedHotSet: Sendable {
             return .good(bucket, value.stat)
         } catch {
             return .bad(error, value.stat)
+        }
+    }
+}
+
+extension PublishedHotSet {
+    /// What a head and the buckets read after it say together.
+    init(head: HotHead, headStat: NodeStat, buckets: [BucketRead], paths: RegistryPaths) {
+        self.init(head: head, headStat: headStat, records: HotRecords(), problems: [], buckets: buckets)
+        for (index, read) in buckets.enumerated() {
+            let path = paths.bucket(index)
+            let named = head.buckets[index]
+            switch read {
+            case .missing where named > 0:
+                problems.append(
+                    DocumentProblem(path: path, reason: "the node is missing although the head names it"))
+            case .missing: break
+            case .bad(let error, _): problems.append(DocumentProblem(path: path, reason: "\(error)"))
+            case .good(let bucket, _) where bucket.version < named:
+                problems.append(
+                    DocumentProblem(path: path, reason: "version \(bucket.version) is older than the head's \(named)"))
+            case .good(let bucket, _):
+                // The head says it is empty, and nothing newer has been written since: what stands there is a leftover.
+                if named == 0, bucket.version <= head.version { continue }
+                records.replace(bucket: index, with: bucket.keys)
+            }
         }
     }
 }

@@ -99,8 +99,19 @@ public struct SimulatedEnsemble: Sendable {
         var watches: [CallID: LeftWatch] = [:]
     }
 
+    /// A write that the ensemble has decided on, whether it succeeded or not.
+    public struct Committed: Sendable {
+        public var write: ZnodeTree.Write
+        /// Who asked for it; nil for the ensemble itself.
+        public var client: ClientID?
+        public var transaction: Int64
+        public var outcome: ZnodeTree.Outcome
+    }
+
     struct Entry: Sendable {
         var write: ZnodeTree.Write
+        var transaction: Int64
+        var outcome: ZnodeTree.Outcome
         var client: ClientID?
         var call: CallID?
     }
@@ -252,6 +263,13 @@ public struct SimulatedEnsemble: Sendable {
         return deliveries
     }
 
+    /// The client's process ends without a word and starts again: it makes none of its calls and hears of none, and leaves its
+    /// session to the ensemble.
+    public mutating func restart(_ client: ClientID) {
+        _ = abandon(client)
+        clients[client].waiting = []
+    }
+
     /// The ensemble ends the session that was given up first. Returns whether there was one.
     @discardableResult
     public mutating func endOrphan() -> Bool {
@@ -270,11 +288,22 @@ public struct SimulatedEnsemble: Sendable {
 
     // MARK: Log
 
+    public var committedCount: Int { log.count }
+
+    /// The writes in the order of their transactions, from 0 on.
+    public func committedWrite(_ index: Int) -> Committed {
+        let entry = log[index]
+        return Committed(
+            write: entry.write, client: entry.client, transaction: entry.transaction, outcome: entry.outcome)
+    }
+
     mutating func append(_ operation: ZnodeTree.Operation, sessionID: Int64, client: ClientID?, call: CallID?) {
         let write = ZnodeTree.Write(
             sessionID: sessionID, identities: client.map { clients[$0].identities } ?? [],
             timeMilliseconds: nowMilliseconds, operation: operation)
-        log.append(Entry(write: write, client: client, call: call))
-        _ = committed.apply(write)
+        let applied = committed.apply(write)
+        log.append(
+            Entry(
+                write: write, transaction: applied.transaction, outcome: applied.outcome, client: client, call: call))
     }
 }
