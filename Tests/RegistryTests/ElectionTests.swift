@@ -182,7 +182,7 @@ extension WithServers {
                             try await eventually("the agent appears") {
                                 directory.current == [id: document("127.0.0.1:1")]
                             }
-                            #expect(presence.isRegistered)
+                            try await eventually("it knows") { presence.isRegistered }
                             // Deleted by hand: made again.
                             let first = try #require(try await observer.exists(app.paths.agent(id)))
                             try await observer.delete(app.paths.agent(id), version: nil)
@@ -194,7 +194,7 @@ extension WithServers {
                             // Asked of the store first: the directory may still be about to tell of the deletion by hand.
                             try await eventually("it is gone") { try await observer.exists(app.paths.agent(id)) == nil }
                             try await eventually("the directory tells so") { directory.current.isEmpty }
-                            #expect(!presence.isRegistered)
+                            try await eventually("it knows that, too") { !presence.isRegistered }
                             try await proxy.heal()
                             try await eventually("it is back") { directory.current[id] != nil }
                             let third = try #require(try await observer.exists(app.paths.agent(id)))

@@ -75,7 +75,9 @@ public final class AgentPresence: Sendable {
             let news = situation.value.news
             do {
                 let found = try await look()
-                switch plan.decide(found, session: session) {
+                let action = plan.decide(found, session: session)
+                if action != .keep { registered.send(false) }
+                switch action {
                 case .keep:
                     registered.send(true)
                     refused.send(nil)
@@ -88,7 +90,6 @@ public final class AgentPresence: Sendable {
                     _ = try await situation.first(within: .seconds(RegistryLimits.clockMeasurementSeconds)) {
                         $0.news != news || $0.sessionID != session ? true : nil
                     }
-                    registered.send(false)
                 case .create:
                     let acl = try await registry.accessControl(of: .agent)
                     measuredAt = nil
