@@ -244,6 +244,7 @@ private struct RunningAgent: Sendable {
             #expect(try await client.receive() == .text("value"))
             #expect(try await agent.process.waitForExit() == .exited(0))
             #expect(try await agent.http("/readyz") == "")
+            #expect(agent.lines(containing: " error ") == 0, "an ordinary end is no error: \(agent.process.allOutput)")
         }
     }
 }

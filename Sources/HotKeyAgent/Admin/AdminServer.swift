@@ -31,8 +31,11 @@ struct AdminServer: Sendable {
             case .tcp(let address): .hostname(address.host, port: address.port)
             case .unix(let path): .unixDomainSocket(path: path)
             }
+        // The server logs its own cancellation, which is how it ends, as an error. What keeps it from serving is thrown.
+        var quiet = logger
+        quiet.logLevel = .critical
         let application = Application(
-            router: router, configuration: .init(address: bound, serverName: "hkagent"), logger: logger)
+            router: router, configuration: .init(address: bound, serverName: "hkagent"), logger: quiet)
         // A child task would see the agent's graceful shutdown and close its listener at once, while a load balancer that polls
         // /readyz has to be told that the agent is draining. Ended by cancellation, which comes after the drain.
         let serving = Task.detached { try await application.run() }
