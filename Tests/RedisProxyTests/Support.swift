@@ -11,18 +11,6 @@ import Testing
 /// What every suite here hangs under: one test after the other, so that times and counters of the shared nodes are a test's own.
 @Suite(.serialized) struct ProxyTests {}
 
-/// Sendable because every access is under the lock.
-final class Guarded<Value>: @unchecked Sendable {
-    private let lock = NSLock()
-    private var value: Value
-    init(_ value: Value) { self.value = value }
-    func with<R>(_ body: (inout Value) throws -> R) rethrows -> R {
-        lock.lock()
-        defer { lock.unlock() }
-        return try body(&value)
-    }
-}
-
 /// Three nodes for every test that does not harm them, and one server that says what Redis itself would. They end with the test
 /// process.
 actor SharedNodes {

@@ -1,3 +1,4 @@
+import HotKeyTestSupport
 import Testing
 import ZooKeeper
 
@@ -69,9 +70,11 @@ import ZooKeeper
         _ = try await app.makeOperator(ann).initialise(topology: TestApp.topology, access: Self.access)
         // A bucket that is missing is created by the publisher.
         try await ann.delete(app.paths.bucket(KeyName("x").bucket), version: nil)
+        let clock = EnsembleClock()
         let presence = AgentPresence(
             store: agent, paths: app.paths, id: try AgentID("host-1"),
-            document: AgentDocument(peer: "127.0.0.1:1", version: "1", startedAt: start), logger: app.logger)
+            document: AgentDocument(peer: "127.0.0.1:1", version: "1", startedAt: start), clock: clock,
+            logger: app.logger)
         let inspect = { @Sendable in try await app.makeOperator(ann).inspect(as: Self.operatorID) }
         try await running([{ try await presence.run() }]) {
             try await app.lead(agent) { leadership in
@@ -79,8 +82,10 @@ import ZooKeeper
                 await publisher.submit([.set(record("x"))])
                 try await running([{ try await publisher.run() }]) {
                     for await state in agent.connectionStates where state != .lost { break }
-                    while await publisher.position.version == 0 { try await Task.sleep(for: .milliseconds(5)) }
-                    while !presence.isRegistered { try await Task.sleep(for: .milliseconds(5)) }
+                    try await eventually("it has published") { await publisher.position.version > 0 }
+                    try await eventually("it is registered") { presence.isRegistered }
+                    try await eventually("it knows the ensemble's time") { clock.hostLeadMilliseconds != nil }
+                    #expect(presence.refusal == nil)
                     #expect(try await inspect() == [])
                 }
             }

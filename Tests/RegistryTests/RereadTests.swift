@@ -20,7 +20,11 @@ extension WithServers {
             try await app.with { store in
                 try await app.initialise(store)
                 let subscriber = subscriber(app, store, everyMilliseconds: 50)
+                for id in ["host-1", "host-2"] {
+                    try await store.create("\(app.paths.agents)/\(id)", mode: .ephemeral)
+                }
                 try await running([subscriber.run]) {
+                    try await eventually("the agents are counted") { subscriber.metrics.agents == 2 }
                     try await eventually("everything was read again many times") {
                         subscriber.metrics.readsSaved >= 50
                     }
@@ -45,6 +49,14 @@ extension WithServers {
                     let subscriber = subscriber(app, store, everyMilliseconds: 300)
                     try await running([subscriber.run]) {
                         try await eventually("the view is fresh") { subscriber.current.view == .fresh }
+                        // A document that cannot be read is read again all the time, which is no lost watch.
+                        try await writer.set(app.paths.rules, Array("rubbish".utf8), version: nil)
+                        try await eventually("it is refused") { subscriber.metrics.documentsRefused == 1 }
+                        let saved = subscriber.metrics.readsSaved
+                        try await eventually("everything was looked at again") {
+                            subscriber.metrics.readsSaved >= saved + 2 * WatchedNode.allCases.count
+                        }
+                        #expect(subscriber.metrics.watchesHealed == 0)
                         // Whoever may only write cannot be told of what was written.
                         try await writer.setAccessControl(
                             app.paths.control,
@@ -56,7 +68,7 @@ extension WithServers {
                         try await writer.setAccessControl(
                             app.paths.control, AccessControl.openUnsafe, aclVersion: nil)
                         try await eventually("the change is found") { subscriber.current.mode == .observe }
-                        #expect(subscriber.metrics.watchesHealed > 0)
+                        #expect(subscriber.metrics.watchesHealed == 1)
                         #expect(app.lines.all.contains { $0.contains("no watch had told of") })
                     }
                 }

@@ -21,18 +21,6 @@ actor SharedServer {
     static func address() async throws -> String { try await shared.server().address }
 }
 
-/// Sendable because every access is under the lock.
-final class Guarded<Value>: @unchecked Sendable {
-    private let lock = NSLock()
-    private var value: Value
-    init(_ value: Value) { self.value = value }
-    func with<R>(_ body: (inout Value) throws -> R) rethrows -> R {
-        lock.lock()
-        defer { lock.unlock() }
-        return try body(&value)
-    }
-}
-
 /// Collects what every client of the tests logs, and what the C library logs through the first of them.
 struct CapturingLogHandler: LogHandler {
     static let lines = Guarded<[(level: Logger.Level, text: String)]>([])

@@ -24,6 +24,16 @@ enum SettingValue: Sendable, Hashable {
         case .unsuitable: "something else"
         }
     }
+
+    /// The elements of a list, written as one or as words with commas between.
+    var commaSeparated: [String]? {
+        switch self {
+        case .list(let elements): elements
+        case .word(let text), .text(let text):
+            text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+        default: nil
+        }
+    }
 }
 
 extension SettingValue {
@@ -135,13 +145,7 @@ extension SettingType where Value == [TopologyDocument.Node] {
     static let cacheNodes = SettingType(
         placeholder: "NAME=HOST:PORT[:WEIGHT],…", expected: "NAME=HOST:PORT[:WEIGHT],…, names and addresses each once",
         parse: { value in
-            let words: [String]
-            switch value {
-            case .list(let elements): words = elements
-            case .word(let text), .text(let text):
-                words = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-            default: return nil
-            }
+            guard let words = value.commaSeparated else { return nil }
             let nodes = words.compactMap { TopologyDocument.Node(argument: $0) }
             guard nodes.count == words.count, (try? TopologyDocument(nodes: nodes).validateWhole()) != nil else {
                 return nil
@@ -209,13 +213,7 @@ extension SettingType where Value == [HostPort] {
         placeholder: "HOST:PORT,…",
         expected: "HOST:PORT,… (at most \(ZooKeeperLimits.serversMax); a path above all znodes goes into the root)",
         parse: { value in
-            let words: [String]
-            switch value {
-            case .list(let elements): words = elements
-            case .word(let text), .text(let text):
-                words = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-            default: return nil
-            }
+            guard let words = value.commaSeparated else { return nil }
             let servers = words.compactMap { HostPort($0) }.filter { $0.port > 0 }
             let isValid = servers.count == words.count && (1...ZooKeeperLimits.serversMax).contains(servers.count)
             return isValid ? servers : nil

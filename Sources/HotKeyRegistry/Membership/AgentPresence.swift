@@ -85,7 +85,7 @@ public final class AgentPresence: Sendable {
                     // Writing fires our own watch, so not at every look.
                     if measuredAt.map({ .now - $0 > .seconds(RegistryLimits.clockMeasurementSeconds) }) ?? true {
                         measuredAt = .now
-                        try await measureClock(data, version: found?.version)
+                        await measureClock(data, version: found?.version)
                     }
                     _ = try await situation.first(within: .seconds(RegistryLimits.clockMeasurementSeconds)) {
                         $0.news != news || $0.sessionID != session ? true : nil
@@ -137,12 +137,18 @@ public final class AgentPresence: Sendable {
             ephemeralOwner: value.stat.ephemeralOwner, version: value.stat.version, peer: document?.peer)
     }
 
-    /// Writes the node as it is: the answer tells the ensemble's time.
-    private func measureClock(_ data: [UInt8], version: Int32?) async throws {
+    /// Writes the node as it is: the answer tells the ensemble's time. An agent that cannot is registered all the same.
+    private func measureClock(_ data: [UInt8], version: Int32?) async {
         guard let clock else { return }
         let sentAt = ContinuousClock.now
-        let stat = try await registry.store.set(path, data, version: version)
-        clock.observe(serverMilliseconds: stat.modifiedAtMilliseconds, sentAt: sentAt, receivedAt: .now)
+        do {
+            let stat = try await registry.store.set(path, data, version: version)
+            clock.observe(serverMilliseconds: stat.modifiedAtMilliseconds, sentAt: sentAt, receivedAt: .now)
+        } catch {
+            logger.warning(
+                "the ensemble's time is not known, pins expire by this host's clock until it is",
+                metadata: ["error": "\(error)"])
+        }
     }
 
     private func leave() async {

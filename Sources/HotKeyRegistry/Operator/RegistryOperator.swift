@@ -127,9 +127,8 @@ public struct RegistryOperator: Sendable {
             try entry.validate()
         }
         let edit = PinsEdit(change: change, entry: entry)
-        var authorLead: Int64?
-        let outcome = try await write(edit, authorLead: &authorLead)
-        guard let authorLead, abs(authorLead) > RegistryLimits.authorClockErrorMillisecondsMax,
+        let (outcome, authorLead) = try await write(edit)
+        guard abs(authorLead) > RegistryLimits.authorClockErrorMillisecondsMax,
             let corrected = change.shifted(byMilliseconds: -authorLead)
         else { return outcome }
         logger?.warning(
@@ -138,17 +137,15 @@ public struct RegistryOperator: Sendable {
         var correctedEntry = entry
         correctedEntry.at = entry.at.advanced(byMilliseconds: -authorLead)
         let correction = PinsEdit(change: corrected, entry: correctedEntry, replacing: entry)
-        var ignored: Int64?
-        let second = try await write(correction, authorLead: &ignored)
+        let (second, _) = try await write(correction)
         return second.changed ? second : outcome
     }
 
-    /// - Parameter authorLead: how many milliseconds this host's clock is ahead of the ensemble's, as the write showed; exact to
-    ///   the time that the write took.
-    private func write(_ edit: PinsEdit, authorLead: inout Int64?) async throws -> EditOutcome {
-        var lead: Int64?
-        defer { authorLead = lead }
-        return try await retrying(paths.pins) {
+    /// - Returns: also how many milliseconds this host's clock is ahead of the ensemble's, as far as the write showed: 0 when the
+    ///   ensemble's time lay within the time that the write took.
+    private func write(_ edit: PinsEdit) async throws -> (outcome: EditOutcome, authorLead: Int64) {
+        var lead: Int64 = 0
+        let outcome = try await retrying(paths.pins) {
             let stored = try await pins()
             if edit.isContained(in: stored.document) { return .done(stored.version) }
             // Later than the last write it is for certain.
@@ -162,6 +159,7 @@ public struct RegistryOperator: Sendable {
             lead = server < before ? before - server : server > after ? after - server : 0
             return .done(stat.version)
         }
+        return (outcome, lead)
     }
 
     // MARK: - Control, rules, topology

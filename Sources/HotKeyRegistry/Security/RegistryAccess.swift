@@ -75,14 +75,15 @@ public struct RegistryAccess: RegistryDocument {
 
     /// What a role may do with a node. A child may be deleted by whoever may `delete` in the node above it.
     ///
-    /// A node in `leader/` or `agents/` is not writable for agents: the fence of a publication checks that the election
-    /// node is at version 0, so an agent that could write it could depose its leader.
+    /// A node in `leader/` is not writable for agents: the fence of a publication checks that the election node is at
+    /// version 0, so an agent that could write it could depose its leader. Its node in `agents/` an agent writes to learn the
+    /// ensemble's time.
     public static func permissions(of role: Role, on node: RegistryNode) -> AccessControl.Permissions {
         switch (role, node) {
         case (.operator, _): .all
         case (.agent, .hot), (.agent, .bucket): [.read, .write, .create]
-        case (.agent, .sources), (.agent, .source): [.read, .write, .create, .delete]
-        case (.agent, .leader), (.agent, .candidate), (.agent, .agents), (.agent, .agent): [.read, .create, .delete]
+        case (.agent, .sources), (.agent, .source), (.agent, .agent): [.read, .write, .create, .delete]
+        case (.agent, .leader), (.agent, .candidate), (.agent, .agents): [.read, .create, .delete]
         case (.agent, _): .read
         case (.reader, .access): []
         case (.reader, _): .read

@@ -112,6 +112,8 @@ public struct SubscriberMetrics: Sendable, Hashable {
     /// Times everything was read: at every connection and every 30 s.
     public var fullReads = 0
     public var failedReads = 0
+    /// Agents that were registered when everything was last looked at; this one's reads are spread by it.
+    public var agents = 0
     /// News that a read found and no watch had told of: a watch was lost, and reading again healed it.
     public var watchesHealed = 0
     /// Documents that a full read did not have to read, because their metadata had not changed.

@@ -7,8 +7,8 @@ public import ZooKeeper
 /// Follows one app's registry and hands out what is known of it as immutable snapshots.
 ///
 /// One one-shot data watch each on the head, pins, rules, control and topology; reading with a watch re-arms it and brings
-/// the news in one round trip. Every connection, and every 30 s, everything is read again. Nothing older than what is
-/// applied is taken. While the connection is down, the last snapshot stays, its view is stale.
+/// the news in one round trip. Every connection, and every 30 s, everything is looked at again, and read where its metadata has
+/// changed. Nothing older than what is applied is taken. While the connection is down, the last snapshot stays, its view is stale.
 public final class RegistrySubscriber: Sendable {
     /// Nodes that are read together, in a task of their own. Switching off must not wait, so `control` has a lane for itself.
     private final class Lane: Sendable {
@@ -44,7 +44,6 @@ public final class RegistrySubscriber: Sendable {
     /// The whole fleet is told of these at once, so each agent waits its share before it reads them.
     private let others = Lane(Set(WatchedNode.allCases).subtracting([.control]))
     private var lanes: [Lane] { [urgent, others] }
-    private let agentCount = NIOLockedValueBox(0)
     private let reader: WatchedReader
 
     /// Reads the saved view, if there is one: ``current`` is then stale, not empty, from the start.
@@ -98,7 +97,6 @@ public final class RegistrySubscriber: Sendable {
                     for await state in self.registry.store.connectionStates { self.take(state) }
                 }
                 for lane in self.lanes { group.addTask { try await self.follow(lane) } }
-                group.addTask { try await self.countAgents() }
                 group.addTask { try await self.rereadPeriodically() }
                 if let viewFile {
                     group.addTask { try await self.saveViews(viewFile) }
@@ -113,8 +111,8 @@ public final class RegistrySubscriber: Sendable {
         if let viewFile { await saveView(viewFile) }
     }
 
-    /// Changes the state and hands out the snapshot after it, if it is another one. The snapshot is sent inside the lock: the connection and the
-    /// reads change the state from two tasks, and their snapshots must not overtake each other.
+    /// Changes the state and hands out the snapshot after it, if it is another one. The snapshot is sent inside the lock: the
+    /// connection and the reads change the state from several tasks, and their snapshots must not overtake each other.
     @discardableResult
     private func change<Result>(_ body: (inout Subscription) -> Result) -> Result {
         subscription.withLockedValue { subscription in
@@ -154,13 +152,10 @@ public final class RegistrySubscriber: Sendable {
         }
     }
 
-    /// How many agents hear of an event at the same time as this one. Not watched: it is read with everything else.
-    private func countAgents() async throws {
-        for await work in others.work.stream() where work.isConnected && work.isFullRead {
-            guard let stat = try? await registry.store.exists(registry.paths.agents) else { continue }
-            agentCount.withLockedValue { $0 = Int(stat.childCount) }
-        }
-        throw CancellationError()
+    /// How many agents hear of an event at the same time as this one. Not watched: it is read after everything else.
+    private func countAgents() async {
+        guard let stat = try? await registry.store.exists(registry.paths.agents) else { return }
+        count { $0.agents = Int(stat.childCount) }
     }
 
     /// Reads what is due as soon as it is. What could not be read waits for its next attempt; news of other nodes do not wait
@@ -184,6 +179,8 @@ public final class RegistrySubscriber: Sendable {
             let isRetryDue = retryAt <= .now
             let due = work.update { [unread] work in
                 if isRetryDue { work.due.formUnion(unread) }
+                // What could not be read may have been told of before.
+                work.told.formUnion(unread.intersection(work.due))
                 let due = work
                 work = Work(isConnected: due.isConnected)
                 return due
@@ -202,19 +199,21 @@ public final class RegistrySubscriber: Sendable {
             } else if isAttempt {
                 retryAt = .now + backoff.next(random: .random(in: 0.5..<1))
             }
+            if due.isFullRead, lane === others { await countAgents() }
         }
     }
 
     private func spread(_ lane: Lane) -> Duration? {
         guard lane === others else { return nil }
         return Reread.spread(
-            agents: agentCount.withLockedValue { $0 }, reads: lane.work.value.due.count, random: .random(in: 0..<1))
+            agents: metrics.agents, reads: lane.work.value.due.count, random: .random(in: 0..<1))
     }
 
     // MARK: - Reading
 
     private enum Read: Sendable {
-        case value(WatchedNode, NodeValue?)
+        /// - Parameter wasDifferent: metadata that was known before said so.
+        case value(WatchedNode, NodeValue?, wasDifferent: Bool)
         case unchanged(WatchedNode)
         case failed(WatchedNode, StoreError)
     }
@@ -235,7 +234,7 @@ public final class RegistrySubscriber: Sendable {
             }
             return try await group.reduce(into: [WatchedNode: Read]()) { reads, read in
                 switch read {
-                case .value(let node, _), .unchanged(let node), .failed(let node, _): reads[node] = read
+                case .value(let node, _, _), .unchanged(let node), .failed(let node, _): reads[node] = read
                 }
             }
         }
@@ -259,22 +258,22 @@ public final class RegistrySubscriber: Sendable {
     /// What nobody has told of is most often the same as before; then its metadata is all that is read.
     private func read(_ node: WatchedNode, isToldOf: Bool, _ connection: Int) async throws -> Read {
         let path = node.path(registry.paths)
-        if !isToldOf, subscription.withLockedValue({ $0.hasSeen(node) }) {
-            let stat = try await reader.stat(path)
-            if change({ $0.take(unchanged: stat, of: node, connection: connection) }) {
-                count { $0.readsSaved += 1 }
-                return .unchanged(node)
-            }
+        guard !isToldOf, subscription.withLockedValue({ $0.hasSeen(node) }) else {
+            return .value(node, try await reader.get(path), wasDifferent: false)
         }
-        return .value(node, try await reader.get(path))
+        let stat = try await reader.stat(path)
+        if change({ $0.take(unchanged: stat, of: node, connection: connection) }) {
+            count { $0.readsSaved += 1 }
+            return .unchanged(node)
+        }
+        return .value(node, try await reader.get(path), wasDifferent: true)
     }
 
     /// Counts news whose watch has not fired. The client hears of a watch before it sees what the watch told of, so one that is
     /// only late has made the node due again by now.
     private func noteHealed(_ reads: [WatchedNode: Read], _ work: Work, _ lane: Lane) {
         let late = lane.work.value.told
-        for case .value(let node, .some) in reads.values
-        where !work.told.contains(node) && !late.contains(node) && work.isFullRead {
+        for case .value(let node, _, wasDifferent: true) in reads.values where !late.contains(node) {
             count { $0.watchesHealed += 1 }
             logger.warning(
                 "a change was found that no watch had told of",
@@ -292,11 +291,11 @@ public final class RegistrySubscriber: Sendable {
         for node in nodes.sorted(by: { $0.rawValue < $1.rawValue }) {
             let fromNode: [Subscription.Event]
             switch reads[node] {
-            case .value(.hot, let value):
+            case .value(.hot, let value, _):
                 let outcome = subscription.takeHead(value, connection: connection, at: .now)
                 head = outcome
                 fromNode = outcome.events
-            case .value(_, let value):
+            case .value(_, let value, _):
                 fromNode = subscription.take(node, value, connection: connection, at: .now).map { [$0] } ?? []
             case .unchanged: continue
             case .failed, nil:
