@@ -20,6 +20,20 @@ public struct AgentStatus: Codable, Sendable, Hashable {
             self.version = version
         }
     }
+    /// ZooKeeper's versions of the operators' documents that are in force; nil for one that is missing.
+    public struct Documents: Codable, Sendable, Hashable {
+        public var control: Int32?
+        public var rules: Int32?
+        public var pins: Int32?
+        public var topology: Int32?
+
+        public init(control: Int32?, rules: Int32?, pins: Int32?, topology: Int32?) {
+            self.control = control
+            self.rules = rules
+            self.pins = pins
+            self.topology = topology
+        }
+    }
     public struct Node: Codable, Sendable, Hashable {
         public var name: String
         public var address: String
@@ -83,6 +97,8 @@ public struct AgentStatus: Codable, Sendable, Hashable {
     /// Id of the agent that coordinates, as far as this one knows.
     public var coordinator: String?
     public var view: View
+    /// Nil from an agent that is too old to say.
+    public var documents: Documents?
     public var hotKeys: Int
     /// Keys that this agent holds for hot on its own, before the coordinator has spoken.
     public var localHotKeys: Int
@@ -102,7 +118,7 @@ public struct AgentStatus: Codable, Sendable, Hashable {
         id: String, app: String, version: String, startedAt: String, uptimeSeconds: Int64, mode: String,
         detection: String?, leadership: String, coordinator: String?, view: View, hotKeys: Int, localHotKeys: Int,
         reportEpoch: UInt64, reportSequence: UInt64, pushLagMilliseconds: Int64?, nodes: [Node], counters: Counters,
-        isStandalone: Bool? = nil, now: String? = nil
+        documents: Documents? = nil, isStandalone: Bool? = nil, now: String? = nil
     ) {
         self.id = id
         self.app = app
@@ -114,6 +130,7 @@ public struct AgentStatus: Codable, Sendable, Hashable {
         self.leadership = leadership
         self.coordinator = coordinator
         self.view = view
+        self.documents = documents
         self.hotKeys = hotKeys
         self.localHotKeys = localHotKeys
         self.reportEpoch = reportEpoch

@@ -69,6 +69,8 @@ public enum RegistryLimits {
     public static let rereadMilliseconds = 30_000
     /// The share of the period by which a re-read may come earlier or later, so that a fleet does not read in step.
     public static let rereadJitter = 0.2
+    /// A document up to this size is read again at once, of a larger one the metadata first.
+    static let rereadWholeBytesMax = 4 << 10
     /// Rounds in which buckets may turn out older than the head that names them before the old content is kept.
     public static let bucketRoundsMax = 3
     /// Reads after an event are spread so that a fleet asks the ensemble for at most 50,000 nodes a second; a thousand agents

@@ -155,7 +155,19 @@ final class SimulatedAgent {
 
     private func read(_ node: WatchedNode, isToldOf: Bool, _ connection: Int, _ done: @escaping (Read) -> Void) {
         let path = node.path(world.paths)
-        guard !isToldOf, subscription.hasSeen(node) else { return get(path, done) }
+        // The documents here are all small.
+        let wholeBytesMax = world.random(0..<2) == 0 ? 0 : RegistryLimits.rereadWholeBytesMax
+        switch subscription.firstRead(of: node, isToldOf: isToldOf, wholeBytesMax: wholeBytesMax) {
+        case .news: return get(path, done)
+        case .whole:
+            return get(path) { read in
+                guard case .value(let value) = read,
+                    self.change({ $0.take(unchanged: value?.stat, of: node, connection: connection) })
+                else { return done(read) }
+                done(.unchanged)
+            }
+        case .metadata: break
+        }
         let token = arm(path)
         reads += 1
         call(.exists(path, watch: token != nil), onEvent: token.map { handler(path, $0) }) { result in

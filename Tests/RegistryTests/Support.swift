@@ -65,7 +65,8 @@ struct TestApp: Sendable {
         isolation: isolated (any Actor)? = #isolation, _ body: (ZooKeeperClient) async throws -> sending Result
     ) async throws -> sending Result {
         let configuration = try ZooKeeperConfiguration(
-            servers: [other ?? address], sessionTimeoutMilliseconds: session, operationTimeoutMilliseconds: operation)
+            servers: (other ?? address).split(separator: ",").map(String.init), sessionTimeoutMilliseconds: session,
+            operationTimeoutMilliseconds: operation)
         return try await ZooKeeperClient.withClient(configuration, logger: logger, isolation: isolation, body)
     }
 

@@ -108,7 +108,8 @@ struct AgentView: Sendable {
             hotKeys: applied.plan.keys.count, localHotKeys: acting.localHotKeyCount, reportEpoch: reports.epoch,
             reportSequence: reports.lastSequence, pushLagMilliseconds: applied.pushLagMilliseconds,
             nodes: statistics.nodes.map(AgentStatus.Node.init), counters: .init(statistics),
-            isStandalone: configuration.standalone, now: Timestamp.now.description)
+            documents: .init(applied.registry.versions), isStandalone: configuration.standalone,
+            now: Timestamp.now.description)
     }
 
     var leadership: String {
@@ -181,6 +182,13 @@ extension AgentStatus.Node {
         self.init(
             name: node.node.name, address: node.node.address, breaker: breaker, requests: node.requests,
             failures: node.failures, timeouts: node.timeouts, inFlight: node.inFlight)
+    }
+}
+
+extension AgentStatus.Documents {
+    init(_ versions: DocumentVersions) {
+        self.init(
+            control: versions.control, rules: versions.rules, pins: versions.pins, topology: versions.topology)
     }
 }
 

@@ -116,8 +116,8 @@ public struct SubscriberMetrics: Sendable, Hashable {
     public var agents = 0
     /// News that a read found and no watch had told of: a watch was lost, and reading again healed it.
     public var watchesHealed = 0
-    /// Documents that a full read did not have to read, because their metadata had not changed.
-    public var readsSaved = 0
+    /// Nodes that reading again found in the state that was known.
+    public var nodesUnchanged = 0
     /// Heads applied from their inline changes alone.
     public var deltasApplied = 0
     public var bucketsRead = 0

@@ -199,7 +199,8 @@ public final class RegistrySubscriber: Sendable {
             } else if isAttempt {
                 retryAt = .now + backoff.next(random: .random(in: 0.5..<1))
             }
-            if due.isFullRead, lane === others { await countAgents() }
+            // A whole fleet reads when the ensemble elects a leader: how many it is, it knows from before.
+            if due.isFullRead, lane === others, !due.isConnectionNew || metrics.agents == 0 { await countAgents() }
         }
     }
 
@@ -255,18 +256,23 @@ public final class RegistrySubscriber: Sendable {
         return failed
     }
 
-    /// What nobody has told of is most often the same as before; then its metadata is all that is read.
     private func read(_ node: WatchedNode, isToldOf: Bool, _ connection: Int) async throws -> Read {
         let path = node.path(registry.paths)
-        guard !isToldOf, subscription.withLockedValue({ $0.hasSeen(node) }) else {
-            return .value(node, try await reader.get(path), wasDifferent: false)
+        let stat: NodeStat?
+        var value: NodeValue?
+        switch subscription.withLockedValue({ $0.firstRead(of: node, isToldOf: isToldOf) }) {
+        case .news: return .value(node, try await reader.get(path), wasDifferent: false)
+        case .whole:
+            value = try await reader.get(path)
+            stat = value?.stat
+        case .metadata: stat = try await reader.stat(path)
         }
-        let stat = try await reader.stat(path)
         if change({ $0.take(unchanged: stat, of: node, connection: connection) }) {
-            count { $0.readsSaved += 1 }
+            count { $0.nodesUnchanged += 1 }
             return .unchanged(node)
         }
-        return .value(node, try await reader.get(path), wasDifferent: true)
+        if value == nil { value = try await reader.get(path) }
+        return .value(node, value, wasDifferent: true)
     }
 
     /// Counts news whose watch has not fired. The client hears of a watch before it sees what the watch told of, so one that is

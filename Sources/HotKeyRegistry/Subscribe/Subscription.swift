@@ -94,8 +94,23 @@ struct Subscription: Sendable {
         var isBackward: Bool { if case .backward = self { true } else { false } }
     }
 
-    /// Whether there is metadata to compare with.
-    func hasSeen(_ node: WatchedNode) -> Bool { lastStats[node] != nil }
+    enum FirstRead: Sendable, Hashable {
+        /// Nothing is known to compare with, or a watch told of news.
+        case news
+        /// Small enough to be read whole and compared.
+        case whole
+        /// Its metadata, and the document only when that has changed.
+        case metadata
+    }
+
+    /// What nobody has told of is most often the same as before. Of a large document its metadata is then all that is read; a
+    /// small one costs no more than its metadata, and one read instead of two where it has changed.
+    func firstRead(
+        of node: WatchedNode, isToldOf: Bool, wholeBytesMax: Int = RegistryLimits.rereadWholeBytesMax
+    ) -> FirstRead {
+        guard !isToldOf, let known = lastStats[node] else { return .news }
+        return known.dataLengthBytes <= wholeBytesMax ? .whole : .metadata
+    }
 
     /// Takes a node's metadata. True when it is the node that was looked at last, in the very same state: it need not be read.
     mutating func take(unchanged stat: NodeStat?, of node: WatchedNode, connection: Int) -> Bool {
