@@ -2,7 +2,7 @@ import HotKeyTestSupport
 import Testing
 
 /// The built programs against real servers. One test after the other: each has processes of its own and measures time.
-@Suite(.serialized, .timeLimit(.minutes(5))) enum EndToEnd {}
+@Suite(.serialized, .timeLimit(.minutes(Endurance.minutesMax))) enum EndToEnd {}
 
 extension EndToEnd {
     /// What needs a whole fleet that is well: one ZooKeeper, three cache nodes, three agents, shared by all tests in it. A

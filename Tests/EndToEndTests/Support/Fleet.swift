@@ -6,22 +6,29 @@ import Testing
 /// One app with everything that belongs to it: real ZooKeeper, real cache nodes, real agents, and `hkctl`.
 final class Fleet: Sendable {
     let app: String
+    /// One server of the ensemble, or the only one.
     let zookeeper: ZooKeeperServer
+    /// Where `hkctl` finds ZooKeeper.
+    private let connectString: String
     let caches: [RedisServer]
     let agents: [Agent]
     private let files: TemporaryDirectory
 
-    /// - Parameter agentsConnectTo: where the agents find ZooKeeper; nil for the server itself.
+    /// - Parameters:
+    ///   - agentsConnectTo: where the agents find ZooKeeper; nil for where `hkctl` does.
+    ///   - connectString: where `hkctl` finds ZooKeeper; nil for the server itself.
     init(
         app: String, zookeeper: ZooKeeperServer, caches: [RedisServer], agentIDs: [String],
-        agentsConnectTo: String? = nil, settings: [String: String] = [:]
+        agentsConnectTo: String? = nil, connectString: String? = nil, settings: [String: String] = [:]
     ) throws {
         self.app = app
         self.zookeeper = zookeeper
+        self.connectString = connectString ?? zookeeper.connectString
+        let agentsConnectTo = agentsConnectTo ?? self.connectString
         self.caches = caches
         agents = try agentIDs.map {
             try Agent(
-                id: $0, app: app, zookeeper: agentsConnectTo ?? zookeeper.connectString, settings: settings)
+                id: $0, app: app, zookeeper: agentsConnectTo, settings: settings)
         }
         files = try TemporaryDirectory(prefix: "hotkey-e2e")
     }
@@ -36,13 +43,18 @@ final class Fleet: Sendable {
     /// Runs `hkctl` for this app. Throws when its exit status is another than expected.
     @discardableResult
     func control(_ words: String..., status: Int32 = 0) async throws -> String {
-        let outcome = try await SpawnedProcess.run(
-            try BinaryLocator.path("hkctl"), words,
-            environment: ["HOTKEY_ZOOKEEPER": zookeeper.connectString, "HOTKEY_APP": app])
+        let outcome = try await attempt(words)
         guard outcome.status == status else {
             throw TestSupportError(.process, "hkctl \(words.joined(separator: " ")): \(outcome)")
         }
         return outcome.standardOutput
+    }
+
+    /// Runs `hkctl` for this app, whatever becomes of it.
+    func attempt(_ words: [String]) async throws -> SpawnedProcess.Outcome {
+        try await SpawnedProcess.run(
+            try BinaryLocator.path("hkctl"), words,
+            environment: ["HOTKEY_ZOOKEEPER": connectString, "HOTKEY_APP": app])
     }
 
     /// Writes a file that `hkctl` can be given.

@@ -34,6 +34,17 @@ final class Load: Sendable {
         ports: [Int], batch: [[String]], pauseMilliseconds: Int,
         isGood: @escaping @Sendable (RedisTestValue) -> Bool = { $0.errorMessage == nil }
     ) -> Load {
+        start(ports: ports, pauseMilliseconds: pauseMilliseconds, isGood: isGood) { _ in batch }
+    }
+
+    /// As above.
+    ///
+    /// - Parameter batch: what is sent at once, by a batch's number from 0.
+    static func start(
+        ports: [Int], pauseMilliseconds: Int,
+        isGood: @escaping @Sendable (RedisTestValue) -> Bool = { $0.errorMessage == nil },
+        batch: @escaping @Sendable (Int) -> [[String]]
+    ) -> Load {
         let load = Load()
         for (index, port) in ports.enumerated() {
             DispatchQueue(label: "load-\(index)").async(group: load.threads) {
@@ -53,12 +64,15 @@ final class Load: Sendable {
     }
 
     private func run(
-        port: Int, _ batch: [[String]], pauseMilliseconds: Int, _ isGood: (RedisTestValue) -> Bool
+        port: Int, _ batch: (Int) -> [[String]], pauseMilliseconds: Int, _ isGood: (RedisTestValue) -> Bool
     ) {
         do {
             let connection = try RedisTestConnection(port: port)
             firstRequest.withLockedValue { $0 = $0 ?? .now }
+            var number = 0
             while !isStopping.withLockedValue({ $0 }) {
+                let batch = batch(number)
+                number += 1
                 for (command, reply) in zip(batch, try connection.pipeline(batch)) {
                     tally.withLockedValue { tally in
                         tally.replies += 1
