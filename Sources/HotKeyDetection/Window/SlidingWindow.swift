@@ -185,7 +185,8 @@ final class SlidingWindow {
         var victim = -1
         var least = weight
         var looked = 0
-        for _ in 0..<table.highWater where looked < DetectionLimits.evictionSampleEntries {
+        for _ in 0..<table.highWater {
+            guard looked < DetectionLimits.evictionSampleEntries else { break }
             evictionCursor = evictionCursor + 1 < table.highWater ? evictionCursor + 1 : 0
             let entry = evictionCursor
             guard table.isPresent(entry), !states[entry].isTracked else { continue }
