@@ -152,13 +152,14 @@ private struct Found {
             hkctl, id: "host-1",
             answers: [
                 "HK.STATUS": StandInAgent.status(id: "host-1", version: 7, view: "stale").dropLast()
-                    + ",\"now\":\"2026-01-01T00:00:00Z\"}"
+                    + ",\"now\":\"2026-01-01T00:00:00Z\",\"documents\":{\"control\":0}}"
             ])
         let dead = try await StandInAgent.start(hkctl, id: "host-2", answers: [:])
         await dead.process.kill()
         let found = try await Found(hkctl)
         #expect(found.has("agent-stale", "host-1", "error", saying: "stale since 1m5s"))
         #expect(found.has("agent-behind", "host-1", "warning", saying: "1/7, published is"))
+        #expect(found.has("agent-behind", "host-1", "warning", saying: "version 0 of control, stored is 1"))
         #expect(found.has("agent-mode-differs", "host-1", "warning", saying: "mitigate, the fleet's is observe"))
         #expect(found.has("clock-skew", "host-1", "error", saying: "behind this host's"))
         #expect(found.has("agent-silent", "host-2", "error", saying: "connection refused"))

@@ -22,7 +22,8 @@ func merge(_ generator: inout SplitMix) throws {
             entries += counts.count
             own.append(
                 try Report(
-                    sequence: UInt64(sequence), totals: AccessTotals(reads: counts.values.reduce(0, +)), unlistedBound: 1,
+                    sequence: UInt64(sequence), totals: AccessTotals(reads: counts.values.reduce(0, +)),
+                    unlistedBound: 1,
                     entries: counts.map {
                         Report.Entry(key: Array("user:session:\(100_000_000 + $0.key)".utf8), reads: $0.value)
                     }
@@ -41,7 +42,8 @@ func merge(_ generator: inout SplitMix) throws {
         for slice in 0..<slices {
             for agent in 0..<agents {
                 try window.ingest(
-                    agent: "agent-\(agent)", epoch: UInt64(agent + 1), frames: [frames[agent][slice]], nowNanoseconds: now)
+                    agent: "agent-\(agent)", epoch: UInt64(agent + 1), frames: [frames[agent][slice]],
+                    nowNanoseconds: now)
             }
             now += UInt64(DetectionLimits.sliceMilliseconds) * 1_000_000
             let before = processorSeconds()

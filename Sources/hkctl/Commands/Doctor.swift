@@ -50,14 +50,17 @@ struct Doctor: AsyncParsableCommand {
         findings += try await registry.inspect(as: session.login?.identity)
         // What cannot be read was found above; the agents are looked at all the same.
         var fleet = FleetInspection()
-        let control = try? await registry.control().document
-        fleet.mode = control?.mode
-        fleet.detection = control?.detection
+        let control = try? await registry.control()
+        fleet.mode = control?.document.mode
+        fleet.detection = control?.document.detection
         fleet.leader = (try? await registry.candidates())?.lazy.compactMap(\.agent).first
         fleet.serverOffset = try await registry.clockOffset()
         let agents = (try? await session.agents()) ?? []
         // Before the agents are asked: what is published later they need not have.
         fleet.position = (try? await registry.hotSet())?.head.position
+        fleet.documents = .init(
+            control: control?.version, rules: (try? await registry.rules())?.version,
+            pins: (try? await registry.pins())?.version, topology: (try? await registry.topology())?.version)
         let answers = await session.ask(agents) { client in
             let asked = Timestamp.now
             let status = try await client.status()

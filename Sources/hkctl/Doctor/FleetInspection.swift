@@ -7,6 +7,8 @@ struct FleetInspection {
     var detection: ControlDocument.Detection?
     var position: HotPosition?
     var leader: String?
+    /// ZooKeeper's versions of the operators' documents, where they could be read.
+    var documents = AgentStatus.Documents(control: nil, rules: nil, pins: nil, topology: nil)
     /// By how much the servers' clock is ahead of this host's; nil where it could not be told.
     var serverOffset: (milliseconds: Int64, errorMilliseconds: Int64)?
 
@@ -71,6 +73,12 @@ struct FleetInspection {
                     "it acts on hot set \(status.view.epoch)/\(status.view.version), published is \(position)",
                     remedy: "run this again; an agent that stays behind says why in its log"))
         }
+        for (name, theirs, stored) in status.documents?.paired(with: documents) ?? [] where theirs < stored {
+            findings.append(
+                Finding(
+                    .warning, .agentBehind, id, "it goes by version \(theirs) of \(name), stored is \(stored)",
+                    remedy: "run this again; an agent that stays behind refuses what is stored, and its log says why"))
+        }
         if let mode, status.mode != mode.rawValue {
             findings.append(
                 Finding(
@@ -98,5 +106,18 @@ struct FleetInspection {
                     + "denies and candidates expire that much too \(milliseconds > 0 ? "early" : "late") there",
                 remedy: "synchronise the clocks (chrony, systemd-timesyncd)")
         ]
+    }
+}
+
+extension AgentStatus.Documents {
+    /// The documents of which both sides have a version.
+    fileprivate func paired(with other: Self) -> [(name: String, own: Int32, other: Int32)] {
+        [
+            ("control", control, other.control), ("rules", rules, other.rules), ("pins", pins, other.pins),
+            ("topology", topology, other.topology),
+        ].compactMap { name, own, other in
+            guard let own, let other else { return nil }
+            return (name, own, other)
+        }
     }
 }
