@@ -43,6 +43,11 @@ public enum ZooKeeperLimits {
     /// How often the in-memory store looks for containers to remove, at most; ZooKeeper's servers do so as often.
     static let containerCheckMilliseconds: Int64 = 60_000
 
-    /// Lines of the C library that are passed on in a second; the rest is counted.
-    static let libraryLogLinesPerSecondMax = 20
+    /// Lines of one kind of the C library's log that are passed on in a minute; the rest is counted. One for each
+    /// server of a usual ensemble.
+    static let libraryLogLinesPerMinuteMax = 5
+    /// The same for lines below `notice`. They are only written for a logger that asks for them, to find a fault.
+    static let libraryLogDiagnosticLinesPerMinuteMax = 1_200
+    /// The library has some 150 statements that log.
+    static let libraryLogKindsMax = 256
 }

@@ -120,21 +120,13 @@ import Testing
         #expect(line.level == .notice)
         #expect(line.function == "zookeeper_interest")
         #expect(line.text == "Delaying user@host: later")
+        #expect(line.statement == "zookeeper_interest@1234")
         #expect(LibraryLogLine("x:ZOO_ERROR@f@1: t").level == .warning)
         #expect(LibraryLogLine("x:ZOO_INFO@f@1: t").level == .debug)
         #expect(LibraryLogLine("x:ZOO_DEBUG@f@1: t").level == .trace)
         #expect(LibraryLogLine("something else").text == "something else")
-    }
-
-    @Test func tooManyLinesAreCounted() {
-        var throttle = LogThrottle(linesPerSecondMax: 2)
-        let second: UInt64 = 1_000_000_000
-        #expect(throttle.admit(nowNanoseconds: second) == .pass(suppressedBefore: 0))
-        #expect(throttle.admit(nowNanoseconds: second + 1) == .pass(suppressedBefore: 0))
-        #expect(throttle.admit(nowNanoseconds: second + 2) == .suppress)
-        #expect(throttle.admit(nowNanoseconds: second + 3) == .suppress)
-        #expect(throttle.admit(nowNanoseconds: 2 * second) == .pass(suppressedBefore: 2))
-        #expect(throttle.admit(nowNanoseconds: 2 * second) == .pass(suppressedBefore: 0))
+        #expect(LibraryLogLine("x:ZOO_WARN@f@1: one").statement == LibraryLogLine("y:ZOO_WARN@f@1: two").statement)
+        #expect(LibraryLogLine("x:ZOO_WARN@f@1: one").statement != LibraryLogLine("x:ZOO_WARN@f@2: one").statement)
     }
 }
 

@@ -12,7 +12,7 @@ import NIOConcurrencyHelpers
 enum LibraryLog {
     private struct Sink {
         var logger: Logger?
-        var throttle = LogThrottle(linesPerSecondMax: ZooKeeperLimits.libraryLogLinesPerSecondMax)
+        var throttle = LogThrottle(kindsMax: ZooKeeperLimits.libraryLogKindsMax)
     }
     private static let sink = NIOLockedValueBox(Sink())
     private static let queue = DispatchQueue(label: "zookeeper.library-log", qos: .utility)
@@ -30,17 +30,19 @@ enum LibraryLog {
 
     static func receive(_ line: String) {
         let now = DispatchTime.now().uptimeNanoseconds
+        let parsed = LibraryLogLine(line)
+        let linesMax =
+            parsed.level >= .notice
+            ? ZooKeeperLimits.libraryLogLinesPerMinuteMax : ZooKeeperLimits.libraryLogDiagnosticLinesPerMinuteMax
         let (logger, verdict) = sink.withLockedValue { sink in
-            (sink.logger, sink.throttle.admit(nowNanoseconds: now))
+            (sink.logger, sink.throttle.admit(parsed.statement, linesPerMinuteMax: linesMax, nowNanoseconds: now))
         }
         guard let logger, case .pass(let suppressed) = verdict else { return }
         queue.async {
-            if suppressed > 0 {
-                logger.notice("ZooKeeper library: \(suppressed) log lines left out")
-            }
-            let parsed = LibraryLogLine(line)
+            let remark = suppressed > 0 ? " (\(suppressed) lines like this one were left out before it)" : ""
             logger.log(
-                level: parsed.level, "ZooKeeper library: \(parsed.text)", metadata: ["function": "\(parsed.function)"])
+                level: parsed.level, "ZooKeeper library: \(parsed.text)\(remark)",
+                metadata: ["function": "\(parsed.function)"])
         }
     }
 

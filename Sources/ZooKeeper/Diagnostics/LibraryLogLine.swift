@@ -8,6 +8,9 @@ struct LibraryLogLine {
     let level: Logger.Level
     let function: String
     let text: String
+    /// The statement in the library that wrote the line, as `function@line`: the same for every line of a kind,
+    /// whatever server or error it names.
+    let statement: String
 
     init(_ line: String) {
         let parts = line.split(separator: "@", maxSplits: 2)
@@ -16,6 +19,7 @@ struct LibraryLogLine {
             level = .debug
             function = "unknown"
             text = line
+            statement = function
             return
         }
         level =
@@ -27,35 +31,6 @@ struct LibraryLogLine {
             }
         function = String(parts[1])
         text = parts[2][colon.upperBound...].filter { $0 != "\n" }
-    }
-}
-
-/// Lets so many lines pass in a second and counts the others: a server that is away makes the library write several
-/// lines at every attempt.
-struct LogThrottle {
-    enum Verdict: Equatable {
-        case pass(suppressedBefore: Int)
-        case suppress
-    }
-    private let linesPerSecondMax: Int
-    private var second: UInt64 = 0
-    private var passed = 0
-    private var suppressed = 0
-
-    init(linesPerSecondMax: Int) { self.linesPerSecondMax = linesPerSecondMax }
-
-    mutating func admit(nowNanoseconds: UInt64) -> Verdict {
-        let current = nowNanoseconds / 1_000_000_000
-        if current != second {
-            second = current
-            passed = 0
-        }
-        guard passed < linesPerSecondMax else {
-            suppressed += 1
-            return .suppress
-        }
-        passed += 1
-        defer { suppressed = 0 }
-        return .pass(suppressedBefore: suppressed)
+        statement = "\(function)@\(parts[2][..<colon.lowerBound])"
     }
 }
