@@ -156,6 +156,7 @@ final class NativeSession: Sendable {
             return Array(state.calls.values)
         }
         for call in left where call.consume() {
+            BridgeCensus.countLostReply()
             Unmanaged.passUnretained(call).release()
             call.deliver(.failure(ZCLOSING.rawValue))
         }
