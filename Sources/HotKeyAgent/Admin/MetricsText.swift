@@ -187,7 +187,14 @@ extension AgentView {
 
     /// What does not keep this agent from serving, and is to be known all the same.
     var readinessWarnings: [String] {
-        subscriber.current.isDetectionExternal ? [ActingService.externalDetectionWarning] : []
+        let registry = subscriber.current
+        var warnings = registry.isDetectionExternal ? [ActingService.externalDetectionWarning] : []
+        if registry.isInitialised == false, acting.current.hasTopology {
+            warnings.append(
+                "the registry has no app '\(configuration.app)' any more: what was known stays in force, and nothing new is heard; "
+                    + "run hkctl init or hkctl import")
+        }
+        return warnings
     }
 
     /// Why this agent is not ready; empty when it is.
