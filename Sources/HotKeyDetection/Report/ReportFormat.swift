@@ -85,7 +85,15 @@ struct ReportReader {
     private let bytes: UnsafeRawBufferPointer
     private let entriesOffset: Int
 
-    init(validating bytes: UnsafeRawBufferPointer) throws {
+    init(validating bytes: UnsafeRawBufferPointer) throws { try self.init(bytes, isValidated: false) }
+
+    /// For bytes from which a reader was made before: the entries are not gone through once more.
+    init(validated bytes: UnsafeRawBufferPointer) {
+        guard let reader = try? Self(bytes, isValidated: true) else { preconditionFailure("a validated frame changed") }
+        self = reader
+    }
+
+    private init(_ bytes: UnsafeRawBufferPointer, isValidated: Bool) throws {
         guard bytes.count <= DetectionLimits.reportFrameBytesMax else {
             throw DetectionError(
                 .malformedReport,
@@ -115,6 +123,7 @@ struct ReportReader {
         entryCount = Int(try cursor.varint("entry count", in: 0...entriesMax))
         entriesOffset = cursor.offset
         self.bytes = bytes
+        guard !isValidated else { return }
         for _ in 0..<entryCount { _ = try cursor.entry() }
         guard cursor.offset == bytes.count else {
             throw Cursor.error(at: cursor.offset, "end", "\(bytes.count - cursor.offset) bytes after the last entry")

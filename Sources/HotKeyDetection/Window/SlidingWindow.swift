@@ -31,6 +31,7 @@ final class SlidingWindow {
         /// 24 bits of precision are enough for a count of bytes that carries no error bound.
         var replyBytes: Float = 0
 
+        var accesses: UInt64 { UInt64(reads) &+ UInt64(writes) }
     }
 
     private struct State {
@@ -38,6 +39,8 @@ final class SlidingWindow {
         var lastSlice: UInt64
         /// Counts before this slice may have been given up.
         var insertedSlice: UInt64
+        /// Accesses in all cells of the ring, also in those that have become too old since the last touch.
+        var accesses: UInt64 = 0
         var isNoted = false
         var isTracked = false
         /// Which rule applies, as of this generation of the rules. -1 for none.
@@ -126,14 +129,16 @@ final class SlidingWindow {
         let state = states + entry
         let ring = cells + entry &* ringSlices
         if slice > state.pointee.lastSlice {
-            clear(ring, after: state.pointee.lastSlice, through: slice)
+            state.pointee.accesses &-= clear(ring, after: state.pointee.lastSlice, through: slice)
             state.pointee.lastSlice = slice
         }
         let cell = ring + Int(truncatingIfNeeded: slice % UInt64(ringSlices))
         let reads = UInt32(clamping: addition.reads)
         let writes = UInt32(clamping: addition.writes)
+        let before = cell.pointee.accesses
         cell.pointee.reads = Self.sum(cell.pointee.reads, reads)
         cell.pointee.writes = Self.sum(cell.pointee.writes, writes)
+        state.pointee.accesses &+= cell.pointee.accesses &- before
         if addition.isSaved {
             cell.pointee.saved = Self.sum(cell.pointee.saved, Self.sum(reads, writes))
         }
@@ -157,14 +162,18 @@ final class SlidingWindow {
         return overflow ? .max : value
     }
 
+    /// Returns the accesses that stood in what it clears.
     @inline(__always)
-    private func clear(_ ring: UnsafeMutablePointer<Cell>, after last: UInt64, through slice: UInt64) {
+    private func clear(_ ring: UnsafeMutablePointer<Cell>, after last: UInt64, through slice: UInt64) -> UInt64 {
         let count = min(slice &- last, UInt64(ringSlices))
         var place = Int(truncatingIfNeeded: slice % UInt64(ringSlices))
+        var cleared: UInt64 = 0
         for _ in 0..<count {
+            cleared &+= ring[place].accesses
             ring[place] = Cell()
             place = place == 0 ? ringSlices &- 1 : place &- 1
         }
+        return cleared
     }
 
     private func insert(_ key: UnsafeRawBufferPointer, hash: UInt64, slice: UInt64, weight: UInt64) -> Int {
@@ -191,7 +200,7 @@ final class SlidingWindow {
             let entry = evictionCursor
             guard table.isPresent(entry), !states[entry].isTracked else { continue }
             looked += 1
-            let counted = countedInRing(entry)
+            let counted = accessesAtMost(in: entry)
             if counted < least {
                 victim = entry
                 least = counted
@@ -203,17 +212,10 @@ final class SlidingWindow {
         return true
     }
 
-    private func countedInRing(_ entry: Int) -> UInt64 {
-        var sum: UInt64 = 0
-        forEachValidCell(of: entry) { sum &+= UInt64($0.reads) &+ UInt64($0.writes) }
-        return sum
-    }
-
-    private func forEachValidCell(of entry: Int, _ body: (Cell) -> Void) {
-        let ring = UInt64(ringSlices)
-        let last = states[entry].lastSlice
-        guard last + ring > currentSlice else { return }
-        for slice in (currentSlice - ring + 1)...last { body(cells[entry * ringSlices + Int(slice % ring)]) }
+    /// At least what the ring still holds of an entry; from its state alone, because this is asked of many entries whose cells are
+    /// in no cache.
+    private func accessesAtMost(in entry: Int) -> UInt64 {
+        isOpen(states[entry].lastSlice) ? states[entry].accesses : 0
     }
 
     /// Frees entries that nobody touched for a whole ring, a sixteenth of the table a slice.
