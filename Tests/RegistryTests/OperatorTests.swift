@@ -119,6 +119,46 @@ extension WithServers {
             }
         }
 
+        @Test func anImportStandsInTheHistoryAndOneThatChangesNothingDoesNot() async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                try await app.initialise(client)
+                let ann = try app.makeOperator(client)
+                _ = try await ann.pin("k", reason: "launch")
+                let saved = try await ann.export()
+                #expect(try await ann.importAll(saved, isDryRun: false).changes.isEmpty)
+                #expect(try await ann.history().map(\.verb) == [.pin])
+
+                _ = try await ann.setMode(.off)
+                let bob = try app.makeOperator(client, author: "bob")
+                #expect(try await bob.importAll(saved, isDryRun: true).changes.count == 2)
+                #expect(try await ann.control().document.mode == .off)
+                let before = Timestamp.now
+                let report = try await bob.importAll(saved, isDryRun: false, reason: "wrong switch")
+                #expect(
+                    report.changes.map(\.path) == [app.paths.control, app.paths.pins], "with the history of the file")
+                let history = try await ann.history()
+                #expect(history.map(\.verb) == [.import, .pin] && history.map(\.author) == ["bob", "ann"])
+                #expect(history[0].reason == "wrong switch" && history[0].at >= before && history[0].key == nil)
+                #expect(history[0].detail?.hasPrefix("control, pins of shop as exported 20") == true)
+                #expect(
+                    try await bob.importAll(saved, isDryRun: false).changes.isEmpty, "its own entry is no difference")
+
+                // A document alone: the history tells of it although no pin changes.
+                var other = saved
+                other.rules = RulesDocument(rules: [Rule(pattern: "a")])
+                #expect(try await bob.importAll(other, isDryRun: false).changes.map(\.path) == [app.paths.rules])
+                #expect(try await ann.history().map(\.verb) == [.import, .import, .pin])
+                #expect(try await ann.history()[0].detail?.hasPrefix("rules of shop") == true)
+
+                // A registry that is made by an import says so too.
+                let fresh = try await TestApp()
+                let carl = try fresh.makeOperator(client, author: "carl")
+                #expect(try await carl.importAll(saved, isDryRun: false).isNew)
+                #expect(try await carl.history().map(\.author) == ["carl", "ann"])
+            }
+        }
+
         @Test func theModeCanBeSwitchedWhileThePinsAreDamaged() async throws {
             let app = try await TestApp()
             try await app.with { client in

@@ -78,10 +78,23 @@ extension RegistryOperator {
 
     /// Makes control, rules, pins (with the history) and topology those of `export`, in one transaction that expects the
     /// versions that were compared: all of it or nothing. A document that cannot be read is replaced. An app without nodes
-    /// is initialised with them.
+    /// is initialised with them. The history becomes the export's, and above it stands who imported
+    /// what, and why, this time and before.
     ///
     /// - Parameter isDryRun: nothing is written.
-    public func importAll(_ export: RegistryExport, isDryRun: Bool) async throws -> ImportReport {
+    public func importAll(
+        _ export: RegistryExport, isDryRun: Bool, reason: String? = nil
+    ) async throws -> ImportReport {
+        let at = clock()
+        func imported(_ names: [String], earlier: [HistoryEntry] = []) throws -> PinsDocument {
+            let what = "\(names.joined(separator: ", ")) of \(export.app) as exported \(export.exportedAt)"
+            let entry = HistoryEntry(at: at, author: author, verb: .import, reason: reason, detail: what)
+            try Self.checkArgument { try entry.validate() }
+            var pins = export.pins
+            let imports = earlier.filter { $0.verb == .import && !pins.history.contains($0) }
+            pins.history = Array(([entry] + imports + pins.history).prefix(RegistryLimits.historyMax))
+            return pins
+        }
         // Each within its own cap, not just the file within the sum.
         let documents: [(path: String, data: [UInt8])] = [
             (paths.control, try registry.encode(export.control, for: paths.control)),
@@ -95,7 +108,8 @@ extension RegistryOperator {
             report.changes = documents.map { ImportReport.Change(path: $0.path, details: ["created"]) }
             if !isDryRun {
                 _ = try await initialise(
-                    topology: export.topology, control: export.control, rules: export.rules, pins: export.pins)
+                    topology: export.topology, control: export.control, rules: export.rules,
+                    pins: try imported(["control", "rules", "pins", "topology"]))
             }
             return report
         }
@@ -104,9 +118,18 @@ extension RegistryOperator {
             let isRetry = !report.changes.isEmpty
             var operations: [StoreOperation] = []
             var changes: [ImportReport.Change] = []
+            var pinsVersion: Int32 = 0
+            var history: [HistoryEntry] = []
             for (path, data) in documents {
                 let value = try await registry.translating(path) { try await registry.store.get(path) }
                 let details = difference(path, from: value.data, to: export)
+                if path == paths.pins {
+                    pinsVersion = value.stat.version
+                    let current = try? RegistryCodec.decode(PinsDocument.self, from: value.data, source: path)
+                    history = current?.history ?? []
+                    if !details.isEmpty { changes.append(ImportReport.Change(path: path, details: details)) }
+                    continue
+                }
                 guard !details.isEmpty else {
                     // What is right already must still be so when the rest is written:
                     //   1. import A reads control: as A wants it
@@ -121,7 +144,12 @@ extension RegistryOperator {
             }
             if changes.isEmpty { return isRetry ? .done(0) : .unchanged(0) }
             report.changes = changes
-            if !isDryRun { try await registry.store.multi(operations) }
+            guard !isDryRun else { return .done(0) }
+            // Whatever is changed, the history says so.
+            let names = changes.compactMap { $0.path.split(separator: "/").last.map(String.init) }
+            let pins = try registry.encode(try imported(names, earlier: history), for: paths.pins)
+            operations.append(.set(paths.pins, data: pins, version: pinsVersion))
+            try await registry.store.multi(operations)
             return .done(0)
         }
         return report
@@ -132,15 +160,15 @@ extension RegistryOperator {
             guard let old = try? RegistryCodec.decode(Document.self, from: data, source: path) else {
                 return ["what stands there cannot be read; replaced"]
             }
-            guard old != new else { return [] }
-            let details = describe(old)
-            return details.isEmpty ? ["changed"] : details
+            return old == new ? [] : describe(old)
         }
+        func named(_ details: [String]) -> [String] { details.isEmpty ? ["changed"] : details }
         return switch path {
-        case paths.control: compare(export.control) { ImportDifference.control($0, export.control) }
-        case paths.rules: compare(export.rules) { ImportDifference.rules($0, export.rules) }
+        case paths.control: compare(export.control) { named(ImportDifference.control($0, export.control)) }
+        case paths.rules: compare(export.rules) { named(ImportDifference.rules($0, export.rules)) }
+        // Pins that differ in the import's own entry only are no difference.
         case paths.pins: compare(export.pins) { ImportDifference.pins($0, export.pins) }
-        default: compare(export.topology) { ImportDifference.topology($0, export.topology) }
+        default: compare(export.topology) { named(ImportDifference.topology($0, export.topology)) }
         }
     }
 }
@@ -167,10 +195,19 @@ enum ImportDifference {
     static func pins(_ old: PinsDocument, _ new: PinsDocument) -> [String] {
         var details = byName("pin", old.pins, new.pins) { $0.key.description }
         details += byName("deny", old.denies, new.denies) { $0.key.description }
-        if old.history != new.history {
+        if details.isEmpty, (old.pins, old.denies) != (new.pins, new.denies) { details.append("the order of the pins") }
+        if !isImported(old.history, from: new.history) {
             details.append("history of \(old.history.count) entries to one of \(new.history.count)")
         }
         return details
+    }
+
+    /// Whether a history is what an import makes of one: the same but for the imports in it. Otherwise every import of a file
+    /// would find the trace of the one before it and import the file again.
+    static func isImported(_ old: [HistoryEntry], from new: [HistoryEntry]) -> Bool {
+        let decisions = old.filter { $0.verb != .import }
+        let room = RegistryLimits.historyMax - (old.count - decisions.count)
+        return decisions.elementsEqual(new.filter { $0.verb != .import }.prefix(room))
     }
 
     static func topology(_ old: TopologyDocument, _ new: TopologyDocument) -> [String] {

@@ -12,7 +12,7 @@ public struct RegistryOperator: Sendable {
     let author: String
     let logger: Logger?
     /// This host's clock.
-    private let clock: @Sendable () -> Timestamp
+    let clock: @Sendable () -> Timestamp
     public var paths: RegistryPaths { registry.paths }
 
     /// - Parameters:

@@ -80,12 +80,12 @@ public struct PinEntry: Codable, Sendable, Hashable, Validating {
 /// One change that an operator made.
 public struct HistoryEntry: Codable, Sendable, Hashable, Validating {
     public enum Verb: String, Codable, Sendable, Hashable, CaseIterable {
-        case pin, unpin, deny, undeny, mode, rules, topology
+        case pin, unpin, deny, undeny, mode, rules, topology, `import`
     }
     public var at: Timestamp
     public var author: String
     public var verb: Verb
-    /// The key that was pinned, denied …; nil for `mode`, `rules` and `topology`.
+    /// The key that was pinned, denied …; nil for the verbs that are of no key.
     public var key: KeyName?
     public var reason: String?
     /// In words, what changed: `observe to mitigate`.

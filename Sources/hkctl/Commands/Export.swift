@@ -64,7 +64,7 @@ struct Import: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Make control, rules, pins and topology those of an exported file, all or nothing.",
         discussion: """
-            The file is checked whole before anything is written. The history becomes the file's too. An app that is not there \
+            The file is checked whole before anything is written. The history becomes the file's too, with this import on top. An app that is not there \
             is initialised with them; without --app it is the file's.
             """)
 
@@ -73,17 +73,18 @@ struct Import: AsyncParsableCommand {
     @Flag(help: "Show what would change and change nothing.")
     var dryRun = false
 
+    @OptionGroup var why: ReasonOption
     @OptionGroup(title: "Common Options") var global: GlobalOptions
 
     func run() async throws {
         let export = try readDocument()
         var options = global
         if options.appName == nil { options.app = export.value.app }
-        let isDryRun = dryRun
+        let (isDryRun, reason) = (dryRun, why.reason)
         let report = try await options.withSession { session in
             ImportText(
                 app: session.app, isDryRun: isDryRun,
-                try await session.registry.importAll(export.value, isDryRun: isDryRun))
+                try await session.registry.importAll(export.value, isDryRun: isDryRun, reason: reason))
         }
         try global.print(report)
     }
