@@ -20,6 +20,7 @@ public enum SystemTool {
     public static func redisCLI() throws -> String { try path("redis-cli", debianPackage: "redis-tools") }
     public static func redisBenchmark() throws -> String { try path("redis-benchmark", debianPackage: "redis-tools") }
     public static func nutcracker() throws -> String { try path("nutcracker", debianPackage: "nutcracker") }
+    static func prlimit() throws -> String { try path("prlimit", debianPackage: "util-linux") }
     static func setpriv() throws -> String { try path("setpriv", debianPackage: "util-linux") }
 
     /// Debian's own Python, the one that sees Debian's `python3-kazoo` and `python3-redis`.

@@ -25,6 +25,7 @@ public final class ZooKeeperServer: ManagedServer {
     /// Its number in the ensemble, from 1.
     public let id: Int
     private let directory: TemporaryDirectory
+    var dataDirectory: String { directory.file("data") }
 
     /// What a client is given to connect to this server alone.
     public var connectString: String { address }
@@ -94,7 +95,7 @@ public final class ZooKeeperServer: ManagedServer {
     }
 
     /// ZooKeeper's jar names the others in its manifest, all but a logger.
-    private static func classPath() throws -> String {
+    static func classPath() throws -> String {
         let jars = ["/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar"]
         for jar in jars where !FileManager.default.fileExists(atPath: jar) {
             throw SystemTool.missing(jar, debianPackage: "zookeeper")
