@@ -62,6 +62,20 @@ public enum RegistryLimits {
     /// A multi carries at most this many bytes of data; ZooKeeper refuses requests of 1 MiB.
     public static let multiBytesMax = 512 << 10
     public static let publishAttemptsMax = 8
+    /// However a publication is split and however much changes: one coordinator's transactions in any second.
+    public static let transactionsPerSecondMax = 20
+    /// A second by the servers' clock, which may run faster than ours.
+    static let transactionWindow = Duration.milliseconds(1_010)
+    /// By so much the versions leap when the head is lost, or older than what was seen of it: agents may have seen later ones than
+    /// the coordinator. At 20 publications a second this many take 14 hours.
+    static let versionLeap: Int64 = 1 << 20
+    /// The same for epochs when the head is lost. They are the seconds at which coordinators began, and more only where several began
+    /// within one second.
+    static let epochLeap: Int64 = 60
+    /// How often a coordinator looks whether its own nodes can still be read.
+    static let publishedCheckMilliseconds = rereadMilliseconds
+    /// How long a coordinator stays out of the election after servers have dropped its publication for its size.
+    static let droppedPauseMilliseconds = 30_000
     /// Keys that a publisher remembers because there was no room for them.
     public static let waitingKeysMax = hotKeysMax
 
@@ -101,6 +115,14 @@ public enum RegistryLimits {
     // Operator edits.
     public static let editAttemptsMax = 64
     public static let editBackoffMillisecondsMax = 400
+    /// Calls in a row that got no answer before their deadline after which an edit is given up.
+    static let editDeadlinesMax = 2
+
+    // Requests that servers drop for their size.
+    /// Nobody sets `jute.maxbuffer` so low that a smaller request would be dropped.
+    static let droppedRequestBytesMin = 4 << 10
+    /// Connections in a row that break during one request of that size until the size is taken for the reason.
+    static let droppedRequestsMax = 3
 
     // Presence and election.
     /// How long an agent waits before it looks again at a node that another live session holds under its id.

@@ -21,6 +21,9 @@ public struct RegistryError: Error, Sendable, CustomStringConvertible {
         case contention
         /// Whether the write happened is not known and could not be found out.
         case unknownOutcome
+        /// The connection broke each time a large request was sent: most likely it is larger than what the servers take. Nothing
+        /// was written.
+        case requestDropped
         /// The store failed. ``RegistryError/store`` says how.
         case store
         /// The state directory cannot be used.

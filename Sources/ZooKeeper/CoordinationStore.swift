@@ -221,6 +221,8 @@ public struct StoreError: Error, Sendable, Hashable, CustomStringConvertible {
     public var path: String?
     /// Which operation of a multi failed.
     public var operationIndex: Int?
+    /// About how large the write was that a broken connection cut off; nil for anything else.
+    public var requestBytes: Int?
     public var message: String
     public var file: String
     public var line: Int
@@ -252,6 +254,7 @@ public struct StoreError: Error, Sendable, Hashable, CustomStringConvertible {
         if let rawCode { text += " (\(rawCode))" }
         if let path { text += " at \(path)" }
         if let operationIndex { text += ", operation \(operationIndex) of the multi" }
+        if let requestBytes { text += ", a request of \(requestBytes) bytes" }
         return message.isEmpty ? text : "\(text): \(message)"
     }
 }

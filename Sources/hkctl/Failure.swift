@@ -88,7 +88,7 @@ extension Failure {
             } else {
                 self.init(.failed, error.message)
             }
-        case .deposed, .conflictingWriter, .stateDirectory: self.init(.failed, "\(error)")
+        case .requestDropped, .deposed, .conflictingWriter, .stateDirectory: self.init(.failed, "\(error)")
         }
     }
 
@@ -97,6 +97,10 @@ extension Failure {
         case "rules": "'\(place.hkctl) rules apply FILE' replaces it."
         case "topology": "'\(place.hkctl) topology apply FILE' replaces it."
         case "control": "'\(place.hkctl) mode off|observe|mitigate' replaces it."
+        case "pins":
+            "'\(place.hkctl) import FILE' replaces it with the pins of an export. Without one, delete the node ('zkCli.sh deleteall "
+                + "\(path ?? "")') and run '\(place.hkctl) init': it begins with no pins. Agents act on the last good ones until then."
+        case "hot": "The coordinator replaces it within a minute; '\(place.hkctl) init' does so at once."
         default: "Put it right with a ZooKeeper client, by the schema in docs/znode-schema.md."
         }
     }

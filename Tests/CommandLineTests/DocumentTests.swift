@@ -146,4 +146,25 @@ import Testing
         try await hkctl.done("rules", "apply", "-", input: #"{"schema":1,"rules":[{"pattern":"*"}]}"#)
         try await hkctl.done("status")
     }
+
+    /// Pins have no verb that replaces all of them: an import does, or beginning with none.
+    @Test func damagedPinsAreNamedWithTheirRemedies() async throws {
+        let hkctl = try await HKCtl.initialised()
+        try await hkctl.done("pin", "item:42", "--reason", "launch")
+        let saved = try await hkctl.done("export")
+        let path = "\(hkctl.root)/shop/pins"
+        try await Kazoo(hkctl: hkctl).run("zk.set(app + '/pins', b'{rubbish')")
+        for arguments in [["pin", "k"], ["history"]] {
+            let refused = try await hkctl.run(arguments)
+            #expect(refused.status == 1)
+            #expect(refused.standardError.contains("\(path):1:"), "\(arguments): \(refused)")
+            #expect(refused.standardError.contains("'hkctl --app shop import FILE' replaces it"))
+            #expect(refused.standardError.contains("zkCli.sh deleteall \(path)"))
+        }
+        try await hkctl.done("import", "-", "--reason", "rubbish in pins", input: saved)
+        #expect(try await hkctl.done("history").contains("rubbish in pins"))
+        try await Kazoo(hkctl: hkctl).run("zk.set(app + '/pins', b'{rubbish'); zk.delete(app + '/pins')")
+        try await hkctl.done("init")
+        try await hkctl.done("pin", "k")
+    }
 }

@@ -120,3 +120,34 @@ import ZooKeeper
         #expect(try file.load() != nil)
     }
 }
+
+@Suite struct TransactionRateTests {
+    @Test func noSecondSeesMoreThanTwenty() {
+        var generator = SeededGenerator(printing: "TransactionRateTests")
+        var rate = TransactionRate()
+        var now = ContinuousClock.now
+        var effects: [ContinuousClock.Instant] = []
+        for _ in 0..<2_000 {
+            now += .milliseconds(Int.random(in: 0...60, using: &generator))
+            if let wait = rate.wait(at: now) { now += wait }
+            let trip = Int.random(in: 0...30, using: &generator)
+            effects.append(now + .milliseconds(Int.random(in: 0...trip, using: &generator)))
+            now += .milliseconds(trip)
+            rate.note(answeredAt: now)
+        }
+        let shortest = zip(effects, effects.dropFirst(20)).map { $1 - $0 }.min()
+        #expect(shortest.map { $0 >= .seconds(1) } == true, "\(String(describing: shortest))")
+        #expect(effects.last! - effects[0] < .seconds(110), "and it does not wait for longer than that asks for")
+    }
+
+    @Test func whatGathersAnywayDoesNotWait() {
+        var rate = TransactionRate()
+        var now = ContinuousClock.now
+        for _ in 0..<100 {
+            now += .milliseconds(RegistryLimits.gatherMilliseconds)
+            #expect(rate.wait(at: now) == nil)
+            now += .milliseconds(1)
+            rate.note(answeredAt: now)
+        }
+    }
+}

@@ -280,4 +280,58 @@ private struct Registry {
         _ = try registry.publish(&planner)
         #expect(Set(registry.published.records.map(\.key)) == ["b", "c"])
     }
+
+    /// Whoever held anything of the lost time reads everything again.
+    @Test(arguments: [HotPosition(epoch: 7, version: 9), HotPosition(epoch: 4, version: 2)])
+    func aRegistryThatWasSetBackIsPublishedAnewAboveEverythingSeen(_ seen: HotPosition) throws {
+        var registry = try Registry()
+        var first = PublishPlanner(registry.published, paths: paths)
+        _ = first.submit([.set(record("a")), .set(record("foobar"))])
+        _ = try registry.publish(&first)
+        var same = PublishPlanner(registry.published, paths: paths, seen: registry.head.position)
+        #expect(same.isIdle)
+        #expect(try registry.publish(&same) == nil, "nothing was set back")
+
+        var planner = PublishPlanner(registry.published, paths: paths, seen: seen)
+        #expect(!planner.isIdle)
+        let publication = try #require(try registry.publish(&planner))
+        #expect(registry.head.position.epoch == seen.epoch + 1 && registry.head.version > seen.version + 1_000_000)
+        #expect(registry.head.changes.isEmpty, "no inline changes lead there")
+        #expect(Set(publication.steps.flatMap(\.buckets)) == Set(0..<64))
+        #expect(
+            registry.head.buckets[0x0c] == registry.head.version && registry.head.buckets[0x28] == registry.head.version
+        )
+        #expect(registry.head.buckets[0] == 0 && registry.bucket(0x0c).keys == [record("a")])
+        #expect(planner.isIdle)
+    }
+
+    @Test func anEpochIsAtLeastTheSecondsOfItsBeginning() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths, epochMin: 1_000)
+        #expect(planner.isIdle, "no reason to publish")
+        _ = planner.submit([.set(record("a"))])
+        _ = try registry.publish(&planner)
+        #expect(registry.head.position == HotPosition(epoch: 1_000, version: 1))
+        var next = PublishPlanner(registry.published, paths: paths, epochMin: 1_000)
+        _ = next.submit([.remove("a")])
+        _ = try registry.publish(&next)
+        #expect(registry.head.position == HotPosition(epoch: 1_001, version: 2), "in the same second too")
+    }
+
+    @Test func onlyLargePublicationsThatAreNeverAnsweredCountAsDropped() {
+        var memory = UnansweredPublications()
+        let small = RegistryLimits.droppedRequestBytesMin - 1
+        for _ in 0..<10 { memory.unanswered(small) }
+        #expect(memory.dropped() == nil)
+        for _ in 0..<2 { memory.unanswered(50_000) }
+        memory.answered(60_000)
+        for _ in 0..<2 { memory.unanswered(50_000) }
+        #expect(memory.dropped() == nil, "larger ones are answered")
+        memory.unanswered(40_000)
+        memory.answered(small)
+        #expect(memory.dropped() == 40_000)
+        #expect(memory.dropped() == nil, "the next try decides")
+        memory.unanswered(50_000)
+        #expect(memory.dropped() == 40_000)
+    }
 }

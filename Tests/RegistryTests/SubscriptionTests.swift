@@ -72,6 +72,21 @@ private func node(_ number: Int64) -> HeadIncarnation {
         #expect(view.take(next, incarnation: node(7), nodeVersion: 2) == .read([foobar]))
     }
 
+    /// 912 was published, the data set back to 905, and 914 published by a coordinator that knew nothing of 912.
+    @Test func aBucketOfALostTimeIsReadAgain() {
+        var view = viewAt912()
+        let next = head(4, 914, [a: 914, foobar: 904], [HotChange(version: 914, key: "a", record: nil)])
+        #expect(view.take(next, incarnation: node(7), nodeVersion: 2) == .read([a, foobar]))
+        // One that was read newer than the head is not of a lost time: the next head names it.
+        var torn = viewAt912()
+        let sooner = head(4, 913, [a: 905, foobar: 913])
+        _ = torn.take(sooner, incarnation: node(7), nodeVersion: 2)
+        _ = torn.apply(
+            sooner, incarnation: node(7), nodeVersion: 2,
+            buckets: [foobar: .good(HotBucket(version: 915, keys: [record("foobar")]))], isLastRound: false)
+        #expect(torn.take(head(4, 914, [a: 914, foobar: 913]), incarnation: node(7), nodeVersion: 3) == .read([a]))
+    }
+
     @Test func neverBackward() {
         var view = viewAt912()
         #expect(view.take(head(3, 911), incarnation: node(7), nodeVersion: 0) == .refused)
@@ -279,6 +294,33 @@ private struct SplitMix: RandomNumberGenerator {
         #expect(anew.events == [.anotherEnsemble])
         #expect(subscription.take(.rules, older, connection: connection, at: now) == nil)
         #expect(subscription.snapshot(at: now).rules?.rules == [])
+    }
+
+    /// What an ensemble shows whose data was set back: an older document, whose transaction may still be a large one.
+    @Test func anOlderDocumentIsTakenFromASetBackEnsembleOnly() throws {
+        var subscription = Subscription(paths: paths)
+        subscription.connected()
+        try takeAll(&subscription, transaction: 100)
+        let connection = subscription.connectionNumber
+        let older = try value(RulesDocument(rules: []), transaction: 99)
+        func take(_ isCaughtUp: Bool) -> Subscription.Event? {
+            subscription.take(.rules, older, connection: connection, isCaughtUp: isCaughtUp, at: now)
+        }
+        #expect(take(true) == .backward(path: paths.rules), "no coordinator has published since")
+        // The next epoch, in a transaction above the ones seen: nothing but the epoch tells of it.
+        let next = subscription.takeHead(try value(head(4, 1), transaction: 101), connection: connection, at: now)
+        #expect(next.events.isEmpty)
+        #expect(take(false) == .backward(path: paths.rules), "the server may lag")
+        #expect(
+            subscription.take(.rules, older, connection: connection - 1, isCaughtUp: true, at: now)
+                == .backward(path: paths.rules), "another server may lag")
+        #expect(take(true) == nil)
+        #expect(subscription.snapshot(at: now).rules?.rules == [])
+        // From there on as ever.
+        let oldest = try value(RulesDocument(), transaction: 98)
+        #expect(
+            subscription.take(.rules, oldest, connection: connection, isCaughtUp: true, at: now)
+                == .backward(path: paths.rules))
     }
 
     @Test func nothingThereIsAStateOfItsOwn() throws {

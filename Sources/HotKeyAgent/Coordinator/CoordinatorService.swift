@@ -32,6 +32,7 @@ final class CoordinatorService: Sendable {
     private let logger: Logger
     private let rules: NIOLockedValueBox<RuleBook>
     private let counters = NIOLockedValueBox(Metrics())
+    private let memory = PublisherMemory()
     private let duplicateLoggedAt = NIOLockedValueBox<NIODeadline?>(nil)
 
     init(
@@ -74,7 +75,8 @@ final class CoordinatorService: Sendable {
             logger.notice("coordinating no more")
         }
         let publisher = try await HotSetPublisher.open(
-            store: store, paths: paths, leadership: leadership, coordinator: id, clock: clock, logger: logger)
+            store: store, paths: paths, leadership: leadership, coordinator: id, seen: subscriber.current.position,
+            memory: memory, clock: clock, logger: logger)
         let merger = ReportMerger(
             rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
         let directory = AgentDirectory(store: store, paths: paths, logger: logger)

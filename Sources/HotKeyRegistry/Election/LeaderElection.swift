@@ -63,8 +63,9 @@ public final class LeaderElection: Sendable {
     ///
     /// `body` runs while this agent leads and is cancelled when it does not any more; it is never run twice at once, a new
     /// leadership waits until the old body has ended. When it throws ``RegistryError/Code/deposed``,
-    /// ``RegistryError/Code/conflictingWriter``, ``RegistryError/Code/unknownOutcome`` or a retriable error, this resigns,
-    /// pauses and stands again. Any other error ends the candidacy and is thrown.
+    /// ``RegistryError/Code/conflictingWriter``, ``RegistryError/Code/unknownOutcome``,
+    /// ``RegistryError/Code/requestDropped``, ``RegistryError/Code/notInitialised`` or a retriable error, this resigns, pauses
+    /// and stands again. Any other error ends the candidacy and is thrown.
     public func run(_ body: @escaping @Sendable (Leadership) async throws -> Void) async throws {
         do {
             try await withThrowingTaskGroup(of: Void.self) { group in
@@ -101,9 +102,7 @@ public final class LeaderElection: Sendable {
                 logger.warning("the candidacy was interrupted, standing again", metadata: ["error": "\(error)"])
                 if Task.isCancelled { break }
                 if error is RegistryError { await resign(guid: guid) }
-                let pause = Duration.milliseconds(
-                    error is RegistryError ? RegistryLimits.candidacyPauseMilliseconds : 0)
-                try await Task.sleep(for: pause + backoff.next(random: .random(in: 0..<1)))
+                try await Task.sleep(for: Self.pause(after: error) + backoff.next(random: .random(in: 0..<1)))
             } catch {
                 await resign(guid: guid)
                 throw error
@@ -291,12 +290,22 @@ public final class LeaderElection: Sendable {
         return bytes.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
     }
 
+    private static func pause(after error: any Error) -> Duration {
+        switch (error as? RegistryError)?.code {
+        // Each attempt costs the agent its connection, and would cost every agent that takes over its own.
+        case .requestDropped: .milliseconds(RegistryLimits.droppedPauseMilliseconds)
+        case .some: .milliseconds(RegistryLimits.candidacyPauseMilliseconds)
+        case nil: .zero
+        }
+    }
+
     private static func isWorthStandingAgain(_ error: any Error) -> Bool {
         switch error {
         case let error as RegistryError:
-            // A document that cannot be read is replaced one day, a right that is missing is given.
-            error.isRetriable || [.deposed, .conflictingWriter, .badDocument].contains(error.code)
-                || error.store?.isRefusal == true
+            // A document that cannot be read is replaced one day, a node that is gone is made anew, a right that is missing
+            // is given, a server's limit is raised.
+            error.isRetriable || error.store?.isRefusal == true
+                || [.deposed, .conflictingWriter, .badDocument, .notInitialised, .requestDropped].contains(error.code)
         case let error as StoreError: error.isRetriable || error.isRefusal || error.code == .noNode
         default: false
         }

@@ -260,6 +260,7 @@ public struct RegistryOperator: Sendable {
     func retrying(_ path: String, _ attempt: () async throws -> Attempt) async throws -> EditOutcome {
         var backoff = Backoff(millisecondsMin: 4, millisecondsMax: RegistryLimits.editBackoffMillisecondsMax)
         var lastError: StoreError?
+        var (drops, deadlines, mayBeWritten) = (0, 0, false)
         for _ in 0..<RegistryLimits.editAttemptsMax {
             do {
                 switch try await attempt() {
@@ -269,11 +270,23 @@ public struct RegistryOperator: Sendable {
             } catch let error as RegistryError {
                 guard let store = error.store, store.isRetriable else { throw error }
                 lastError = store
+                deadlines = store.code == .deadlineExceeded ? deadlines + 1 : 0
+                // Nobody answers: so many times more would not change that.
+                if deadlines == RegistryLimits.editDeadlinesMax {
+                    if mayBeWritten { break }
+                    throw error
+                }
             } catch let error as StoreError {
                 guard error.isRetriable || [.badVersion, .nodeExists].contains(error.code) else {
                     throw RegistryStore.translate(error, path: path, app: paths)
                 }
                 lastError = error
+                mayBeWritten = mayBeWritten || error.leavesOutcomeUnknown
+                if error.mayBeDropped { drops += 1 } else { drops = 0 }
+                // Every attempt but the last has been read back by the next, and found to be missing.
+                if drops > RegistryLimits.droppedRequestsMax, let bytes = error.requestBytes {
+                    throw RegistryStore.dropped(bytes, path: path)
+                }
             }
             try await Task.sleep(for: backoff.next(random: .random(in: 0..<1)))
         }

@@ -5,18 +5,24 @@ public import ZooKeeper
 ///
 /// Changes are gathered for at most 50 ms and go out in one transaction: the check of the coordinator's own election node,
 /// the changed buckets and the head, each with the version it is expected to have. A deposed coordinator's transaction
-/// fails as a whole. When nothing changes, nothing is written.
+/// fails as a whole. When nothing changes, nothing is written. However much changes, no second sees more than 20 transactions.
+///
+/// A head or a bucket that cannot be read is written anew: when the publisher is opened, and while it runs, where it looks every
+/// 30 s. Keys that stood only in a lost bucket are gone until they are submitted again.
 ///
 /// One publisher serves one leadership. After it has thrown it does not know the registry any more: let the body of
 /// ``LeaderElection/run(_:)`` end with its error, and open another in the next leadership.
 public actor HotSetPublisher {
     private let registry: RegistryStore
     private let leadership: Leadership
+    private let memory: PublisherMemory
     private let coordinator: AgentID
     private let gather: Duration
     private let clock: EnsembleClock?
     private let logger: Logger
+    private let checkMilliseconds: Int
     private var planner: PublishPlanner
+    private var rate = TransactionRate()
     private var counters = PublisherMetrics()
     private var isPublishing = false
     private var failure: RegistryError?
@@ -27,41 +33,58 @@ public actor HotSetPublisher {
     }
     private let activity: Broadcast<Activity>
 
-    /// Reads the head and all buckets. The first publication is of the epoch after the head's.
+    /// Reads the head and all buckets. The first publication is of a later epoch than the head's: of the seconds since 1970 where
+    /// that is more, so that it is newer than everything that was published before, also when the ensemble's data was set back.
     ///
-    /// - Parameter clock: what publications are dated by; this host's when nil.
-    /// - Throws: ``RegistryError/Code/notInitialised``; ``RegistryError/Code/badDocument`` when the head cannot be read
-    ///   (`hkctl init` repairs it); a retriable error.
+    /// - Parameters:
+    ///   - seen: what this agent has seen published; when the registry says less, its data was set back, and everything is
+    ///     published anew.
+    ///   - memory: the agent's.
+    ///   - clock: what publications are dated by; this host's when nil.
+    ///   - checkMilliseconds: how often the published nodes are looked at while this runs.
+    /// - Throws: ``RegistryError/Code/notInitialised`` when there is no head; ``RegistryError/Code/requestDropped`` when the servers
+    ///   have dropped this agent's publications for their size; a retriable error.
     public static func open(
         store: any CoordinationStore, paths: RegistryPaths, leadership: Leadership, coordinator: AgentID,
-        clock: EnsembleClock? = nil, gatherMilliseconds: Int = RegistryLimits.gatherMilliseconds, logger: Logger
+        seen: HotPosition? = nil, memory: PublisherMemory = PublisherMemory(), clock: EnsembleClock? = nil,
+        gatherMilliseconds: Int = RegistryLimits.gatherMilliseconds, checkMilliseconds: Int? = nil, logger: Logger
     ) async throws -> HotSetPublisher {
         let registry = RegistryStore(store: store, paths: paths)
+        if let bytes = memory.dropped() { throw RegistryStore.dropped(bytes, path: paths.hot) }
         // Read what is at least as new as this leadership: another server may lag behind the previous coordinator's last
         // transaction.
         try await registry.translating(paths.hot) { try await store.sync(paths.hot) }
-        let published = try await PublishedHotSet.read(registry)
+        let published = try await PublishedHotSet.read(registry, isBadHeadTaken: true)
         // Of buckets that are missing and have to be created.
         let acl = try await registry.accessControl(of: .bucket(0))
         for problem in published.problems {
-            logger.warning("a bucket will be written anew", metadata: ["problem": "\(problem)"])
+            logger.warning("a node of the hot set will be written anew", metadata: ["problem": "\(problem)"])
         }
+        if let seen, !published.isHeadBad, published.head.position < seen {
+            logger.error(
+                "the registry is older than what was seen of it: its data was set back; publishing everything anew",
+                metadata: ["registry": "\(published.head.position)", "seen": "\(seen)"])
+        }
+        let epochMin = (clock?.now ?? .now).millisecondsSince1970 / 1_000
         return HotSetPublisher(
-            registry: registry, leadership: leadership, coordinator: coordinator,
+            registry: registry, leadership: leadership, memory: memory, coordinator: coordinator,
             gather: .milliseconds(min(gatherMilliseconds, RegistryLimits.gatherMilliseconds)), clock: clock,
-            logger: logger,
-            planner: PublishPlanner(published, paths: paths, acl: acl))
+            checkMilliseconds: checkMilliseconds ?? RegistryLimits.publishedCheckMilliseconds, logger: logger,
+            planner: PublishPlanner(published, paths: paths, acl: acl, epochMin: epochMin, seen: seen))
     }
 
     private init(
-        registry: RegistryStore, leadership: Leadership, coordinator: AgentID, gather: Duration,
-        clock: EnsembleClock?, logger: Logger, planner: PublishPlanner
+        registry: RegistryStore, leadership: Leadership, memory: PublisherMemory, coordinator: AgentID,
+        gather: Duration,
+        clock: EnsembleClock?, checkMilliseconds: Int, logger: Logger, planner: PublishPlanner
     ) {
         self.registry = registry
         self.leadership = leadership
+        self.memory = memory
         self.coordinator = coordinator
         self.gather = gather
         self.clock = clock
+        self.checkMilliseconds = checkMilliseconds
         self.logger = logger
         self.planner = planner
         activity = Broadcast(Activity(hasWork: !planner.isIdle))
@@ -111,18 +134,82 @@ public actor HotSetPublisher {
     /// ``RegistryError/Code/unknownOutcome`` or the store's error; the publisher is of no use then.
     public func run() async throws {
         do {
+            var checkAt = nextCheck
             while true {
-                try await activity.first { $0.hasWork ? () : nil }
-                try await Task.sleep(for: gather)
-                try await flush()
+                let hasWork = try await activity.first(within: max(.zero, checkAt - .now)) { $0.hasWork ? true : nil }
+                if hasWork != nil {
+                    try await Task.sleep(for: gather)
+                    try await flush()
+                }
+                if checkAt <= .now {
+                    try await check()
+                    checkAt = nextCheck
+                }
             }
         } catch is CancellationError {
             return
         }
     }
 
-    /// Publishes now what is pending; returns when it stands in the registry.
-    public func flush() async throws {
+    private var nextCheck: ContinuousClock.Instant {
+        .now + Reread.period(random: .random(in: 0..<1), milliseconds: checkMilliseconds)
+    }
+
+    /// Looks whether the published nodes can be read. Nobody is told of a bucket that was damaged: agents that hold its content
+    /// do not read it, and those that start later go without it.
+    ///
+    /// Throws ``RegistryError/Code/conflictingWriter`` when one cannot: the next publisher writes it anew. One that somebody else
+    /// wrote and that can be read is left to the next publication.
+    private func check() async throws {
+        try await exclusively {
+            do {
+                for path in try await Self.changed(planner.nodeVersions, in: registry.store) {
+                    guard let problem = try await problem(at: path) else { continue }
+                    logger.error("a node of the hot set cannot be read", metadata: ["problem": "\(problem)"])
+                    throw RegistryError(
+                        .conflictingWriter,
+                        "something else than the coordinator wrote below \(registry.paths.hot): \(problem)", path: path)
+                }
+            } catch let error as StoreError {
+                logger.debug("the published nodes could not be looked at", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+
+    /// All are asked for at once: what is submitted meanwhile waits for it.
+    private static func changed(
+        _ nodes: [(path: String, version: Int32?)], in store: any CoordinationStore
+    ) async throws -> [String] {
+        try await withThrowingTaskGroup(of: String?.self) { group in
+            for (path, version) in nodes {
+                guard let version else { continue }
+                group.addTask { try await store.exists(path)?.version == version ? nil : path }
+            }
+            return try await group.reduce(into: []) { paths, path in if let path { paths.append(path) } }.sorted()
+        }
+    }
+
+    private func problem(at path: String) async throws -> DocumentProblem? {
+        let value: NodeValue
+        do {
+            value = try await registry.store.get(path)
+        } catch let error as StoreError where error.code == .noNode {
+            return DocumentProblem(path: path, reason: "the node does not exist")
+        }
+        do {
+            if path == registry.paths.hot {
+                _ = try RegistryCodec.decode(HotHead.self, from: value.data, source: path)
+            } else {
+                _ = try RegistryCodec.decode(HotBucket.self, from: value.data, source: path)
+            }
+            return nil
+        } catch {
+            return DocumentProblem(path: path, reason: "\(error)")
+        }
+    }
+
+    /// Runs `body` while nothing is published, and not after a failure; an error of it is this publisher's end.
+    private func exclusively(_ body: () async throws -> Void) async throws {
         while isPublishing {
             let seen = activity.value.revision
             try await activity.first { $0.revision != seen ? () : nil }
@@ -134,6 +221,20 @@ public actor HotSetPublisher {
             noteActivity()
         }
         do {
+            try await body()
+        } catch {
+            // Also when cancelled: part of a publication may stand in the registry.
+            failure =
+                error as? RegistryError
+                ?? RegistryError(
+                    .unknownOutcome, "an earlier publication was cut off: \(error)", path: registry.paths.hot)
+            throw error
+        }
+    }
+
+    /// Publishes now what is pending; returns when it stands in the registry.
+    public func flush() async throws {
+        try await exclusively {
             let waiting = planner.waitingCount
             let planned = try planner.plan(now: clock?.now ?? .now, coordinator: coordinator)
             if planner.waitingCount < waiting {
@@ -152,13 +253,6 @@ public actor HotSetPublisher {
             counters.transactions += publication.steps.count
             logger.debug(
                 "published", metadata: ["position": "\(planner.head.position)", "keys": "\(planner.records.count)"])
-        } catch {
-            // Also when cancelled: part of the publication may stand in the registry.
-            failure =
-                error as? RegistryError
-                ?? RegistryError(
-                    .unknownOutcome, "an earlier publication was cut off: \(error)", path: registry.paths.hot)
-            throw error
         }
     }
 
@@ -174,8 +268,9 @@ public actor HotSetPublisher {
             let result: TransactionAttempt.Action?
             switch action {
             case .send:
+                while let wait = rate.wait(at: .now) { try await Task.sleep(for: wait) }
                 do {
-                    try await registry.store.multi([leadership.fence] + step.operations)
+                    try await send(step)
                     result = attempt.sent(nil)
                 } catch let error as StoreError {
                     result = attempt.sent(error)
@@ -202,6 +297,21 @@ public actor HotSetPublisher {
             counters.retries += 1
             try await Task.sleep(for: backoff.next(random: .random(in: 0.5..<1)))
             action = attempt.next()
+        }
+    }
+
+    private func send(_ step: PublishPlanner.Step) async throws {
+        var isAnswered = false
+        defer {
+            rate.note(answeredAt: .now)
+            memory.note(step.dataBytes, isAnswered: isAnswered)
+        }
+        do {
+            try await registry.store.multi([leadership.fence] + step.operations)
+            isAnswered = true
+        } catch let error as StoreError {
+            isAnswered = !error.leavesOutcomeUnknown
+            throw error
         }
     }
 

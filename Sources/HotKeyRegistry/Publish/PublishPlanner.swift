@@ -54,6 +54,15 @@ struct PublishPlanner: Sendable {
         /// Without the fence, which the publisher puts in front.
         var operations: [StoreOperation]
         var buckets: [Int]
+
+        var dataBytes: Int {
+            operations.reduce(0) { bytes, operation in
+                switch operation {
+                case .set(_, let data, _), .create(_, let data, _, _): bytes + data.count
+                case .check, .delete: bytes
+                }
+            }
+        }
     }
 
     struct Publication: Sendable {
@@ -92,15 +101,23 @@ struct PublishPlanner: Sendable {
     private var isThereNewRoom = false
     /// Buckets that do not say what the head says and must be written although no key in them changed.
     private var torn: Set<Int> = []
+    /// The head itself has to be written.
+    private var isHeadDue = false
     private let epoch: Int64
     /// The newest version found anywhere. A coordinator that died between two transactions leaves buckets that are newer
     /// than its head; the next version must be newer than those.
     private var newestVersion: Int64
 
     /// Takes over what stands in the registry.
+    ///
+    /// - Parameters:
+    ///   - epochMin: the first that may be published.
+    ///   - seen: what this agent has seen published before it read `published`. When that is newer, the ensemble was set back
+    ///     to an older state. Agents hold buckets of the lost time under versions that will be given out again, so everything is
+    ///     written under versions that never were.
     init(
         _ published: PublishedHotSet, paths: RegistryPaths, acl: [AccessControl] = AccessControl.openUnsafe,
-        bounds: Bounds = Bounds()
+        bounds: Bounds = Bounds(), epochMin: Int64 = 0, seen: HotPosition? = nil
     ) {
         self.paths = paths
         self.bounds = bounds
@@ -108,7 +125,9 @@ struct PublishPlanner: Sendable {
         head = published.head
         headNodeVersion = published.headStat.version
         records = published.records
-        epoch = published.head.epoch + 1
+        epoch = max(
+            max(published.head.epoch, seen?.epoch ?? 0) + 1,
+            epochMin + (published.isHeadBad ? RegistryLimits.epochLeap : 0))
         newestVersion = published.head.version
         bucketNodeVersions = published.buckets.map { $0.stat?.version }
         keyCount = published.records.count
@@ -128,11 +147,21 @@ struct PublishPlanner: Sendable {
                 if !isNamed && !isEmpty { torn.insert(index) }
             }
         }
+        let isSetBack = seen.map { published.head.position < $0 } ?? false
+        guard published.isHeadBad || isSetBack else { return }
+        isHeadDue = true
+        newestVersion = max(newestVersion, seen?.version ?? 0) + RegistryLimits.versionLeap
+        torn = Set(published.buckets.indices.filter { published.buckets[$0] != .missing || head.buckets[$0] > 0 })
+    }
+
+    /// The version of each node of the hot set as it was read or written last, nil where there is none.
+    var nodeVersions: [(path: String, version: Int32?)] {
+        [(paths.hot, headNodeVersion)] + bucketNodeVersions.enumerated().map { (paths.bucket($0.offset), $0.element) }
     }
 
     /// Also false when room has been made for what waits although nothing is published of that: a key that was taken and
     /// given up before it was published.
-    var isIdle: Bool { pending.isEmpty && torn.isEmpty && !(isThereNewRoom && !waiting.isEmpty) }
+    var isIdle: Bool { pending.isEmpty && torn.isEmpty && !isHeadDue && !(isThereNewRoom && !waiting.isEmpty) }
 
     /// Keys that there is no room for.
     var waitingCount: Int { waiting.count }
@@ -223,7 +252,7 @@ struct PublishPlanner: Sendable {
     /// planner whose publication failed does not know the registry any more and is of no further use.
     mutating func plan(now: Timestamp, coordinator: AgentID) throws -> Publication? {
         offerWaiting()
-        guard !pending.isEmpty || !torn.isEmpty else { return nil }
+        guard !pending.isEmpty || !torn.isEmpty || isHeadDue else { return nil }
         let version = newestVersion + 1
         let changed = Set(pending.keys.map(\.bucket)).union(torn).sorted()
         var next = records
@@ -307,6 +336,7 @@ struct PublishPlanner: Sendable {
         head = publication.head
         newestVersion = head.version
         torn = []
+        isHeadDue = false
         for (key, record) in publication.changes { records[key] = record }
         inFlight = [:]
     }

@@ -9,6 +9,8 @@ public struct PublishedHotSet: Sendable {
     /// Buckets that could not be read or are older than the head says; their keys are missing from ``records``.
     public var problems: [DocumentProblem]
     var buckets: [BucketRead]
+    /// The head could not be read: ``head`` stands for it, and names nothing.
+    var isHeadBad = false
 
     enum BucketRead: Sendable, Hashable {
         case missing
@@ -24,6 +26,7 @@ public struct PublishedHotSet: Sendable {
     }
 
     /// Reads the head, then every bucket.
+    /// - Parameter isBadHeadTaken: a head that cannot be read is no error but a problem; the buckets say what is published.
     ///
     /// A publication may come in between:
     ///   1. the head is read at version 7
@@ -31,9 +34,18 @@ public struct PublishedHotSet: Sendable {
     ///   3. bucket 5 is read at version 8
     /// The bucket is newer than the head and is taken as it is. The other way round cannot be: a bucket that the head
     /// names was written in the same transaction or before it.
-    static func read(_ registry: RegistryStore) async throws -> PublishedHotSet {
+    static func read(_ registry: RegistryStore, isBadHeadTaken: Bool = false) async throws -> PublishedHotSet {
         let paths = registry.paths
-        let head = try await registry.read(HotHead.self, at: paths.hot)
+        let value = try await registry.translating(paths.hot) { try await registry.store.get(paths.hot) }
+        let head: HotHead
+        var headProblem: DocumentError?
+        do {
+            head = try RegistryCodec.decode(HotHead.self, from: value.data, source: paths.hot)
+        } catch {
+            guard isBadHeadTaken else { throw RegistryError(.badDocument, "", path: paths.hot, document: error) }
+            headProblem = error
+            head = HotHead(epoch: 0, publishedAt: .now)
+        }
         let buckets = try await withThrowingTaskGroup(of: (Int, BucketRead).self) { group in
             for index in 0..<RegistryLimits.bucketCount {
                 group.addTask { (index, try await Self.read(bucket: index, registry)) }
@@ -42,7 +54,12 @@ public struct PublishedHotSet: Sendable {
                 $0[$1.0] = $1.1
             }
         }
-        return PublishedHotSet(head: head.document, headStat: head.stat, buckets: buckets, paths: paths)
+        var published = PublishedHotSet(head: head, headStat: value.stat, buckets: buckets, paths: paths)
+        if let headProblem {
+            published.isHeadBad = true
+            published.problems.insert(DocumentProblem(path: paths.hot, reason: "\(headProblem)"), at: 0)
+        }
+        return published
     }
 
     private static func read(bucket index: Int, _ registry: RegistryStore) async throws -> BucketRead {

@@ -10,6 +10,8 @@ struct DocumentSlot<Document: RegistryDocument>: Sendable {
     private(set) var transaction: Int64 = 0
     /// The same for ``document`` itself.
     private var goodTransaction: Int64 = 0
+    /// The newest epoch of the hot set that was known when ``transaction`` was seen last.
+    private var epoch: Int64 = 0
     private var badness: Badness?
 
     private enum Badness: Sendable, Hashable {
@@ -35,9 +37,22 @@ struct DocumentSlot<Document: RegistryDocument>: Sendable {
     }
 
     /// Takes what a read returned, nil for a node that does not exist.
-    mutating func take(_ value: NodeValue?, path: String) -> Outcome {
+    ///
+    /// An ensemble whose data was set back to an older state shows old documents too, and they are what counts by then. It is told
+    /// from a server that lags by two things together: the server has caught up with its leader, and a coordinator
+    /// has published in an epoch that is newer than any that was known when the newer document was seen.
+    ///
+    /// - Parameters:
+    ///   - epoch: of the hot set that is applied.
+    ///   - isCaughtUp: the server had caught up with its leader before it was asked.
+    mutating func take(_ value: NodeValue?, path: String, epoch newest: Int64 = 0, isCaughtUp: Bool = false) -> Outcome
+    {
         guard let value else { return note(.missing) }
-        if value.stat.modifiedTransaction < transaction { return .backward }
+        if value.stat.modifiedTransaction < transaction {
+            guard isCaughtUp, newest > epoch else { return .backward }
+            forgetTransaction()
+        }
+        epoch = max(epoch, newest)
         if value.stat.modifiedTransaction == transaction, badness != .missing { return .unchanged }
         transaction = value.stat.modifiedTransaction
         do {
@@ -75,8 +90,9 @@ struct DocumentSlot<Document: RegistryDocument>: Sendable {
 
     init() {}
 
-    init(_ saved: Saved?) {
+    init(_ saved: Saved?, epoch: Int64 = 0) {
         guard let saved else { return }
+        self.epoch = epoch
         document = saved.document
         nodeVersion = saved.nodeVersion
         transaction = saved.transaction

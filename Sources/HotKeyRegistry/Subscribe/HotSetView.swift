@@ -47,7 +47,8 @@ struct HotSetView: Sendable {
             let isCovered = head.changes.last.map { $0.version <= position.version + 1 } ?? false
             if isCovered { applyChanges(of: head, after: position.version) }
             toRead = head.buckets.indices.filter { index in
-                head.buckets[index] > bucketVersions[index] || problems[index] != nil && head.buckets[index] > 0
+                head.buckets[index] > bucketVersions[index]
+                    || head.buckets[index] > 0 && (problems[index] != nil || isOfALostTime(index, head))
             }
         } else {
             // Another head under the same name: its versions say nothing about what is held here.
@@ -62,6 +63,12 @@ struct HotSetView: Sendable {
     private func isContinuation(_ head: HotHead, _ incarnation: HeadIncarnation) -> Bool {
         guard let position else { return false }
         return incarnation == self.incarnation && head.version >= position.version
+    }
+
+    /// Whether a bucket is held at a version that the head is above of and does not know: the ensemble's data was set back, and
+    /// others have been published since. What is held never was, for everybody else.
+    private func isOfALostTime(_ index: Int, _ head: HotHead) -> Bool {
+        bucketVersions[index] > head.buckets[index] && bucketVersions[index] <= head.version
     }
 
     /// The changes that are newer than what is applied, the oldest first. A bucket that was read newer than its head

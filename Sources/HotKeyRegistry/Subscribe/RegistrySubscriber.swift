@@ -166,6 +166,7 @@ public final class RegistrySubscriber: Sendable {
             millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
         var unread: Set<WatchedNode> = []
         var retryAt = ContinuousClock.now
+        var caughtUp: Int?
         while true {
             if !unread.isEmpty {
                 // A new connection reads everything and does not wait for the old one's failures.
@@ -192,7 +193,7 @@ public final class RegistrySubscriber: Sendable {
             // A failing read of one node's news must not put the others' attempt off again and again.
             let isAttempt = unread.isEmpty || !unread.isDisjoint(with: due.due)
             unread.subtract(due.due)
-            let failed = try await read(due, of: lane)
+            let failed = try await read(due, of: lane, caughtUp: &caughtUp)
             unread.formUnion(failed)
             if unread.isEmpty {
                 backoff.reset()
@@ -220,7 +221,9 @@ public final class RegistrySubscriber: Sendable {
     }
 
     /// Reads the nodes at once and applies them in order; returns those that have to be tried again.
-    private func read(_ work: Work, of lane: Lane) async throws -> Set<WatchedNode> {
+    /// - Parameter caughtUp: the connection in which the server has caught up with its leader since something could not be
+    ///   taken.
+    private func read(_ work: Work, of lane: Lane, caughtUp: inout Int?) async throws -> Set<WatchedNode> {
         let nodes = work.due
         let connection = subscription.withLockedValue { $0.connectionNumber }
         let reads = try await withThrowingTaskGroup(of: Read.self) { group in
@@ -240,7 +243,8 @@ public final class RegistrySubscriber: Sendable {
             }
         }
         // All in one change: no snapshot shows new rules beside an old topology when both were read.
-        let (unread, events, head) = change { apply(reads, of: nodes, connection, to: &$0) }
+        let isCaughtUp = caughtUp == connection
+        let (unread, events, head) = change { apply(reads, of: nodes, connection, isCaughtUp: isCaughtUp, to: &$0) }
         if !work.isConnectionNew { noteHealed(reads, work, lane) }
         var failed = unread
         _ = note(events)
@@ -251,7 +255,8 @@ public final class RegistrySubscriber: Sendable {
         for case .failed(let node, let error) in reads.values { noteFailure(node, error) }
         if !failed.isEmpty {
             // A server that lags catches up by this; the retry then reads no older than now.
-            _ = try? await registry.store.sync(registry.paths.appNode)
+            let connection = subscription.withLockedValue { $0.connectionNumber }
+            if (try? await registry.store.sync(registry.paths.appNode)) != nil { caughtUp = connection }
         }
         return failed
     }
@@ -288,7 +293,7 @@ public final class RegistrySubscriber: Sendable {
     }
 
     private func apply(
-        _ reads: [WatchedNode: Read], of nodes: Set<WatchedNode>, _ connection: Int,
+        _ reads: [WatchedNode: Read], of nodes: Set<WatchedNode>, _ connection: Int, isCaughtUp: Bool,
         to subscription: inout Subscription
     ) -> (unread: Set<WatchedNode>, events: [Subscription.Event], head: Subscription.HeadOutcome?) {
         var unread: Set<WatchedNode> = []
@@ -302,7 +307,9 @@ public final class RegistrySubscriber: Sendable {
                 head = outcome
                 fromNode = outcome.events
             case .value(_, let value, _):
-                fromNode = subscription.take(node, value, connection: connection, at: .now).map { [$0] } ?? []
+                fromNode =
+                    subscription.take(node, value, connection: connection, isCaughtUp: isCaughtUp, at: .now)
+                    .map { [$0] } ?? []
             case .unchanged: continue
             case .failed, nil:
                 subscription.unconfirmed(node, at: .now)

@@ -120,19 +120,23 @@ struct Subscription: Sendable {
     }
 
     /// Takes what a read of one of the four operator's documents returned.
+    /// - Parameter isCaughtUp: in this connection the server had caught up with its leader before it was asked.
     mutating func take(
-        _ node: WatchedNode, _ value: NodeValue?, connection: Int, at now: ContinuousClock.Instant
+        _ node: WatchedNode, _ value: NodeValue?, connection: Int, isCaughtUp: Bool = false,
+        at now: ContinuousClock.Instant
     ) -> Event? {
+        let isCaughtUp = isCaughtUp && connection == connectionNumber
+        let epoch = hot.position?.epoch ?? 0
         note(missing: value == nil, node)
         lastStats[node] = value?.stat
         let path = node.path(paths)
         let event: Event?
         let isNews: Bool
         switch node {
-        case .control: (event, isNews) = Self.take(&control, value, path)
-        case .rules: (event, isNews) = Self.take(&rules, value, path)
-        case .pins: (event, isNews) = Self.take(&pins, value, path)
-        case .topology: (event, isNews) = Self.take(&topology, value, path)
+        case .control: (event, isNews) = Self.take(&control, value, path, epoch, isCaughtUp)
+        case .rules: (event, isNews) = Self.take(&rules, value, path, epoch, isCaughtUp)
+        case .pins: (event, isNews) = Self.take(&pins, value, path, epoch, isCaughtUp)
+        case .topology: (event, isNews) = Self.take(&topology, value, path, epoch, isCaughtUp)
         case .hot: preconditionFailure("the head is taken by takeHead")
         }
         if isNews { revision += 1 }
@@ -146,9 +150,9 @@ struct Subscription: Sendable {
     }
 
     private static func take<Document: RegistryDocument>(
-        _ slot: inout DocumentSlot<Document>, _ value: NodeValue?, _ path: String
+        _ slot: inout DocumentSlot<Document>, _ value: NodeValue?, _ path: String, _ epoch: Int64, _ isCaughtUp: Bool
     ) -> (event: Event?, isNews: Bool) {
-        switch slot.take(value, path: path) {
+        switch slot.take(value, path: path, epoch: epoch, isCaughtUp: isCaughtUp) {
         case .unchanged: (nil, false)
         case .backward: (.backward(path: path), false)
         case .applied: (nil, true)
@@ -322,10 +326,11 @@ extension Subscription {
     /// Starts from what was saved: stale since it was last confirmed, and with the versions below which nothing is taken.
     init(paths: RegistryPaths, saved: Saved, at now: ContinuousClock.Instant, wallClock: Timestamp) {
         self.paths = paths
-        control = DocumentSlot(saved.control)
-        rules = DocumentSlot(saved.rules)
-        pins = DocumentSlot(saved.pins)
-        topology = DocumentSlot(saved.topology)
+        let epoch = saved.hot?.position.epoch ?? 0
+        control = DocumentSlot(saved.control, epoch: epoch)
+        rules = DocumentSlot(saved.rules, epoch: epoch)
+        pins = DocumentSlot(saved.pins, epoch: epoch)
+        topology = DocumentSlot(saved.topology, epoch: epoch)
         hot = saved.hot.flatMap(HotSetView.init) ?? HotSetView()
         headTransaction = saved.headTransaction
         // A wall clock that was set back must not make the view younger than the start of this process.

@@ -55,6 +55,15 @@ struct RegistryStore: Sendable {
         }
     }
 
+    /// What to say when the connection broke whenever a write of so many bytes was sent.
+    static func dropped(_ bytes: Int, path: String) -> RegistryError {
+        RegistryError(
+            .requestDropped,
+            "\(path) was not written: the connection broke each time that the request of about \(bytes) bytes was sent. The "
+                + "servers' jute.maxbuffer may be smaller than that: leave it at its default of 1048575 (-Djute.maxbuffer) on "
+                + "all servers, and restart them", path: path)
+    }
+
     static func translate(_ error: StoreError, path: String, app: RegistryPaths) -> RegistryError {
         switch error.code {
         case .noNode:
@@ -78,6 +87,11 @@ struct RegistryStore: Sendable {
 extension StoreError {
     /// The session may not do what it asked for.
     var isRefusal: Bool { [.noAuthentication, .authenticationFailed, .invalidACL].contains(code) }
+
+    /// A server cuts the connection when a request is larger than it takes, and says nothing. One such end proves nothing.
+    var mayBeDropped: Bool {
+        code == .connectionLoss && (requestBytes ?? 0) >= RegistryLimits.droppedRequestBytesMin
+    }
 
     /// After this error a write may have happened or may still happen.
     var leavesOutcomeUnknown: Bool {

@@ -56,7 +56,7 @@ enum RequestCheck {
         for (index, operation) in operations.enumerated() {
             try Self.operation(operation, index: index, chroot: chroot)
         }
-        let bytes = operations.reduce(0) { $0 + requestBytes($1, chroot: chroot) }
+        let bytes = requestBytes(operations, chroot: chroot)
         guard bytes <= ZooKeeperLimits.requestBytesMax else {
             throw StoreError(.badArguments, message: tooLarge(bytes))
         }
@@ -65,6 +65,10 @@ enum RequestCheck {
     private static func tooLarge(_ bytes: Int) -> String {
         "the request has about \(bytes) bytes; at most \(ZooKeeperLimits.requestBytesMax) are allowed, "
             + "as the server would cut the connection"
+    }
+
+    static func requestBytes(_ operations: [StoreOperation], chroot: String?) -> Int {
+        operations.reduce(0) { $0 + requestBytes($1, chroot: chroot) }
     }
 
     /// What the request takes on the wire, from above: strings, data and a generous constant for lengths and headers.

@@ -43,17 +43,17 @@ extension ZooKeeperClient {
 
     @discardableResult
     public func set(_ path: String, _ data: [UInt8], version: Int32?) async throws -> NodeStat {
-        try check(.set(path, data: data, version: version))
+        let bytes = try check(.set(path, data: data, version: version))
         let version = version ?? -1
-        return try await write("set", path) { session, path, reply in
+        return try await write("set", path, bytes) { session, path, reply in
             session.set(path, data, version: version, reply: reply)
         }
     }
 
     @discardableResult
     public func create(_ path: String, _ data: [UInt8], mode: CreateMode, acl: [AccessControl]) async throws -> String {
-        try check(.create(path, data: data, mode: mode, acl: acl))
-        let created = try await write("create", path) { session, path, reply in
+        let bytes = try check(.create(path, data: data, mode: mode, acl: acl))
+        let created = try await write("create", path, bytes) { session, path, reply in
             session.create(path, data, mode: mode, acl: acl, reply: reply)
         }
         return NodePath.relative(created, chroot: configuration.chroot)
@@ -92,7 +92,7 @@ extension ZooKeeperClient {
             }
         } catch var error as StoreError {
             if let index = error.operationIndex { error.path = operations[index].path }
-            throw error
+            throw Self.sized(error, RequestCheck.requestBytes(operations, chroot: chroot))
         }
     }
 
@@ -120,18 +120,34 @@ extension ZooKeeperClient {
         }
     }
 
+    /// - Parameter bytes: how large the request is, where that is known.
     private func write<Value: Sendable>(
-        _ name: String, _ path: String,
+        _ name: String, _ path: String, _ bytes: Int? = nil,
         _ submit: @escaping @Sendable (NativeSession, String, @escaping NativeSession.Reply<Value>) -> Submission
     ) async throws -> Value {
         let absolute = NodePath.absolute(path, chroot: configuration.chroot)
-        return try await driver.perform(name, path: path, isRead: false) { session, _, reply in
-            submit(session, absolute, reply)
+        do {
+            return try await driver.perform(name, path: path, isRead: false) { session, _, reply in
+                submit(session, absolute, reply)
+            }
+        } catch let error as StoreError {
+            throw Self.sized(error, bytes)
         }
     }
 
-    private func check(_ operation: StoreOperation) throws {
+    /// A server that is asked for more than its `jute.maxbuffer` cuts the connection: only the size tells it from any other
+    /// broken connection.
+    private static func sized(_ error: StoreError, _ bytes: Int?) -> StoreError {
+        var error = error
+        if error.code == .connectionLoss { error.requestBytes = bytes }
+        return error
+    }
+
+    /// About how large the request is.
+    @discardableResult
+    private func check(_ operation: StoreOperation) throws -> Int {
         try RequestCheck.operation(operation, index: nil, chroot: configuration.chroot)
+        return RequestCheck.requestBytes([operation], chroot: configuration.chroot)
     }
 }
 
