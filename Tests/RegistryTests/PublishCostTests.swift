@@ -62,13 +62,14 @@ extension WithServers {
                             let last = try await observer.create(app.paths.root + "/last", [], mode: .ephemeral)
                             let after = try #require(try await observer.exists(last)).createdTransaction
                             let inAll = Int(after - before) - 1
-                            let heads = times.with { $0 }
+                            // Version 0 is of the initialisation.
+                            let heads = times.with { $0.filter { $0.key > 0 } }
                             let most = mostInASecond(Array(heads.values))
                             print(
                                 "churn, gathering \(gather) ms: \(inAll) transactions in \(seconds) s, at most \(most) in a second"
                             )
                             #expect(
-                                heads.count > inAll - 5, "the observer saw nearly every one: \(heads.count) of \(inAll)"
+                                heads.count > inAll / 2, "the observer saw most of them: \(heads.count) of \(inAll)"
                             )
                             #expect(inAll > Int(seconds * 5), "and it published all the while")
                             #expect(most <= 20 && Double(inAll) <= 20 * (seconds + 1))
