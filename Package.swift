@@ -29,6 +29,7 @@ let package = Package(
     products: [
         .executable(name: "hkagent", targets: ["hkagent"]),
         .executable(name: "hkctl", targets: ["hkctl"]),
+        .library(name: "HotKeyDetection", targets: ["HotKeyDetection"]),
         .library(name: "HotKeyRegistry", targets: ["HotKeyRegistry"]),
         .library(name: "ZooKeeper", targets: ["ZooKeeper"]),
     ],

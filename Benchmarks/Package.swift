@@ -9,6 +9,11 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
     targets: [
+        .target(name: "AllocationCount"),
+        .executableTarget(
+            name: "DetectionDriver",
+            dependencies: ["AllocationCount", .product(name: "HotKeyDetection", package: "hotkey")],
+            swiftSettings: [.enableUpcomingFeature("ExistentialAny"), .treatAllWarnings(as: .error)]),
         .executableTarget(
             name: "FanoutAgents",
             dependencies: [

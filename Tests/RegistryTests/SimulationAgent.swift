@@ -13,6 +13,8 @@ final class SimulatedAgent {
         var told: Set<WatchedNode> = []
         var isReading = false
         var unread: Set<WatchedNode> = []
+        /// The connection in which the server has caught up with its leader since something could not be read.
+        var caughtUp: Int?
     }
 
     private enum Read {
@@ -144,11 +146,12 @@ final class SimulatedAgent {
         lanes[index].told = []
         lanes[index].unread.subtract(due)
         let connection = subscription.connectionNumber
+        let isCaughtUp = lanes[index].caughtUp == connection
         var results: [WatchedNode: Read] = [:]
         for node in due.sorted(by: { $0.rawValue < $1.rawValue }) {
             read(node, isToldOf: told.contains(node), connection) { read in
                 results[node] = read
-                if results.count == due.count { self.apply(results, index, connection) }
+                if results.count == due.count { self.apply(results, index, connection, isCaughtUp) }
             }
         }
     }
@@ -186,7 +189,10 @@ final class SimulatedAgent {
         call(.get(path, watch: token != nil), onEvent: token.map { handler(path, $0) }) { result in
             switch result {
             case .success(.value(let value)):
-                done(.value(self.world.outdated(path, before: self.appliedVersion(of: path)) ?? value))
+                // A server that has caught up shows nothing old any more.
+                let isCaughtUp = self.lanes.contains { $0.caughtUp == self.subscription.connectionNumber }
+                let outdated = isCaughtUp ? nil : self.world.outdated(path, before: self.appliedVersion(of: path))
+                done(.value(outdated ?? value))
             case .failure(let error) where error.code == .noNode:
                 guard let token else { return done(.value(nil)) }
                 self.reads += 1
@@ -226,7 +232,7 @@ final class SimulatedAgent {
         }
     }
 
-    private func apply(_ results: [WatchedNode: Read], _ index: Int, _ connection: Int) {
+    private func apply(_ results: [WatchedNode: Read], _ index: Int, _ connection: Int, _ isCaughtUp: Bool) {
         var failed: Set<WatchedNode> = []
         var head: Subscription.HeadOutcome?
         let now = world.now
@@ -240,7 +246,9 @@ final class SimulatedAgent {
                     head = outcome
                     fromNode = outcome.events
                 case .value(let value):
-                    fromNode = subscription.take(node, value, connection: connection, at: now).map { [$0] } ?? []
+                    fromNode =
+                        subscription.take(node, value, connection: connection, isCaughtUp: isCaughtUp, at: now)
+                        .map { [$0] } ?? []
                 case .unchanged: continue
                 case .failed, nil:
                     subscription.unconfirmed(node, at: now)
@@ -265,7 +273,9 @@ final class SimulatedAgent {
         }
         isUndisturbed = false
         lanes[index].unread.formUnion(failed)
-        call(.sync) { _ in
+        let connection = subscription.connectionNumber
+        call(.sync) { result in
+            if case .success = result { self.lanes[index].caughtUp = connection }
             self.lanes[index].isReading = false
             self.later {
                 self.lanes[index].due.formUnion(self.lanes[index].unread)

@@ -1,0 +1,50 @@
+"""script/bench detection: what counting costs an agent and merging the coordinator, and what both hold.
+
+One core's processor time, in one process without a network:
+
+1. Counting: `record` with 1,000,000 keys under Zipf 0.99, names in the order of the requests. `full` drains a slice every
+   1,000,000 accesses (50 ms at 20 million a second, far more keys than a slice counts exactly), `busy` every 50,000.
+2. Merging: frames of 1,000 agents, each as full as its budget allows, keys under Zipf 0.99 over 200,000.
+3. Memory: an agent with two loops and a coordinator while 10,000,000 distinct keys a minute come by.
+"""
+
+import json
+import os
+import subprocess
+
+import cluster
+from bench_report import bench, median, print_table
+
+
+def measure(servers, part, seed):
+    outcome = subprocess.run(
+        [os.path.join(servers.binaries, "DetectionDriver"), part, str(seed)], capture_output=True, text=True, check=False)
+    if outcome.returncode != 0:
+        raise cluster.Failure(f"DetectionDriver {part} ended with {outcome.returncode}: {outcome.stderr.strip()}")
+    return json.loads(outcome.stdout)
+
+
+def run(servers, options, progress):
+    result = {}
+    for part in ["record", "merge", "memory"]:
+        rounds = []
+        for number in range(options.rounds if part != "memory" else 1):
+            progress(f"{part}, round {number + 1}")
+            rounds.append(measure(servers, part, number + 1))
+        result[part] = {key: median([each[key] for each in rounds]) for key in rounds[0]}
+    return result
+
+
+def show(result):
+    record, merge, memory = result["record"], result["merge"], result["memory"]
+    rows = [["", "figure", "unit"]]
+    for name, label in [("full", "counting, more keys than fit"), ("busy", "counting, a busy loop")]:
+        rows.append([label, f"{record[name + 'MillionPerSecond']:.1f}", "million keys a second and core"])
+        rows.append([f"{label}, with the hash", f"{record[name + 'HashingMillionPerSecond']:.1f}", "million"])
+        rows.append([f"{label}: allocations between drains", f"{record[name + 'Allocations']:.0f}", ""])
+    rows.append(["merging", f"{merge['millionEntriesPerSecond']:.2f}", "million entries a second and core"])
+    rows.append(["memory at 10 million keys a minute", f"{memory['peakMebibytes']:.1f}", "MiB"])
+    print_table(rows)
+
+
+bench("detection", 3, run, show)
