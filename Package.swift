@@ -55,6 +55,8 @@ let package = Package(
         // Decisions: no I/O, no clock, no randomness of their own.
         .target(name: "HotKeyDetection", swiftSettings: settings),
         .target(name: "HotKeyMitigation", swiftSettings: settings),
+        // What both the agent and its tools make of the registry's rules.
+        .target(name: "HotKeyRules", dependencies: ["HotKeyDetection", "HotKeyRegistry"], swiftSettings: settings),
 
         // The data path.
         .target(name: "RESP", dependencies: [nioCore], swiftSettings: settings),
@@ -69,8 +71,9 @@ let package = Package(
         .target(
             name: "HotKeyAgent",
             dependencies: [
-                "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "RESP", "RedisProxy",
-                "StrictCoding", "ZooKeeper", hummingbird, lifecycle, logging, nioConcurrency, nioCore, nioPosix,
+                "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "RESP",
+                "RedisProxy", "StrictCoding", "ZooKeeper", hummingbird, lifecycle, logging, nioConcurrency, nioCore,
+                nioPosix,
             ],
             swiftSettings: settings),
         .executableTarget(
@@ -79,7 +82,10 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(
             name: "hkctl",
-            dependencies: ["HotKeyPeer", "HotKeyRegistry", "StrictCoding", "ZooKeeper", argumentParser, logging],
+            dependencies: [
+                "HotKeyDetection", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "StrictCoding", "ZooKeeper",
+                argumentParser, logging,
+            ],
             swiftSettings: settings),
 
         // Real servers and faults for the tests.
@@ -108,7 +114,7 @@ let package = Package(
             name: "HotKeyAgentTests",
             dependencies: [
                 "HotKeyAgent", "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry",
-                "HotKeyTestSupport", "RedisProxy", logging, nioConcurrency, nioCore, nioPosix,
+                "HotKeyRules", "HotKeyTestSupport", "RedisProxy", logging, nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: settings),
         .testTarget(

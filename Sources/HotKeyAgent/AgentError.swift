@@ -3,8 +3,6 @@ public struct AgentError: Error, Sendable, CustomStringConvertible {
     public enum Code: Sendable, Hashable {
         /// The registry's topology cannot be used by this version.
         case unusableTopology
-        /// A rule of the registry cannot be used by this version.
-        case unusableRules
         /// The peer listener is bound to an address under which other hosts would find themselves.
         case unreachablePeer
         /// A command of the agent's own was called wrongly.

@@ -1,5 +1,6 @@
 import HotKeyPeer
 import HotKeyRegistry
+import HotKeyRules
 public import Logging
 import NIOConcurrencyHelpers
 import NIOCore

@@ -129,6 +129,8 @@ public enum RegistryLimits {
     public static let presenceConflictMilliseconds = 2_000
     /// How often an agent writes its own node anew to learn the ensemble's time.
     static let clockMeasurementSeconds = 3_600
+    /// How long an agent waits at most until it tries again to learn it.
+    static let clockRetryMillisecondsMax = 60_000
     /// When a measurement is replaced by any other.
     static let clockMeasurementAgeMax = Duration.seconds(2 * clockMeasurementSeconds)
     /// What half a round trip takes at most on an ordinary day.

@@ -120,8 +120,8 @@ extension Failure {
                 .failed,
                 message.isEmpty
                     ? "ZooKeeper refuses access\(error.path.map { " to \($0)" } ?? "")." : "\(message).",
-                "Nothing was changed. Reading needs the role reader, agent or operator (reading the roles: agent or operator); changing anything needs the role "
-                    + "operator ('hkctl acl show' tells who has them).",
+                "Nothing was changed. Reading needs the role reader, agent or operator (reading the roles: agent or operator); "
+                    + "changing anything needs the role operator ('hkctl acl show' tells who has them).",
                 place.loginText)
         case .badArguments: self.init(.usage, "--zookeeper: \(error.message)")
         default: self.init(.failed, message.isEmpty ? "\(error)" : "\(message): \(error)")

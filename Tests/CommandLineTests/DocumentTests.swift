@@ -65,6 +65,37 @@ import Testing
         #expect(try await hkctl.json("history")["history"]?[0]?["reason"] == "tuning")
     }
 
+    @Test func theRuleThatAppliesIsExplained() async throws {
+        let hkctl = try await HKCtl.initialised()
+        let directory = try TemporaryDirectory()
+        let file = try directory.write(
+            """
+            schema: 1
+            rules:
+              - pattern: "*"
+              - pattern: "item:*"
+                thresholdPerSecond: 500
+              - pattern: "item:4?"
+                action: cache
+              - pattern: "user:*"
+            """, to: "rules.yaml")
+        let json = try await hkctl.json("rules", "explain", "item:42", "--rules", file)
+        #expect(json["matches"]?.items.compactMap { $0["pattern"]?.text } == ["item:4?", "item:*", "*"])
+        #expect(json["matches"]?[0]?["applies"] == true && json["matches"]?[1]?["applies"] == false)
+        #expect(json["rule"]?["action"] == "cache")
+        let text = try await hkctl.done("rules", "explain", "item:7", "--rules", file)
+        #expect(text.contains("from 500 accesses/s") && text.contains("applies"))
+
+        // Of the registry's, which has the default rule alone; by nobody's rule no key is hot.
+        #expect(try await hkctl.json("rules", "explain", "item:42")["matches"]?.items.count == 1)
+        let narrow = try directory.write("schema: 1\nrules:\n  - pattern: 'user:*'\n", to: "narrow.yaml")
+        let none = try await hkctl.done("rules", "explain", "item:42", "--rules", narrow)
+        #expect(none == "No rule matches: item:42 is never hot.\n")
+        let bad = try directory.write("schema: 1\nrules:\n  - patern: 'x'\n", to: "bad.yaml")
+        let refused = try await hkctl.run("rules", "explain", "x", "--rules", bad)
+        #expect(refused.status == 1 && refused.standardError.contains("bad.yaml"))
+    }
+
     @Test func filesThatCannotBeRead() async throws {
         let hkctl = try await HKCtl.initialised()
         let missing = try await hkctl.run("rules", "apply", "/nowhere/rules.yaml")

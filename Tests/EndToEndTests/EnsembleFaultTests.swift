@@ -7,6 +7,9 @@ import Testing
 extension EndToEnd {
     /// Three ZooKeeper servers under a fleet whose heat moves: servers die and come back, apps and operators go on.
     @Suite struct EnsembleFaults {
+        /// The promise is five seconds of a machine that is not busy with other tests.
+        private static let equalWithin: Duration = Endurance.isLong ? .seconds(5) : .seconds(60)
+
         @Test func aLeaderThatDiesAgainAndAgainLosesNothing() async throws {
             try await withFleet("elections") { ensemble, fleet in
                 let load = movingHeat(fleet)
@@ -34,6 +37,8 @@ extension EndToEnd {
                 figure(
                     "ensemble's leader killed \(kills + 1) times: all agents equal "
                         + "\((equal.at - lastKill).milliseconds) ms after the last")
+
+                #expect(equal.at - lastKill <= Self.equalWithin)
 
                 let pins = await operators.stop()
                 try await fleet.control("pin", "rest")
@@ -172,6 +177,7 @@ extension EndToEnd {
 enum Endurance {
     static let electionsSeconds = seconds("HOTKEY_ELECTIONS_SECONDS", 20)
     static let outageSeconds = seconds("HOTKEY_OUTAGE_SECONDS", 15)
+    static let isLong = ProcessInfo.processInfo.environment["HOTKEY_ELECTIONS_SECONDS"] != nil
     /// Enough for the longest test.
     static let minutesMax = 5 + max(electionsSeconds, outageSeconds) / 60
 

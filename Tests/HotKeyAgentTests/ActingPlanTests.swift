@@ -1,6 +1,7 @@
 import HotKeyDetection
 import HotKeyMitigation
 import HotKeyRegistry
+import HotKeyRules
 import Testing
 
 @testable import HotKeyAgent

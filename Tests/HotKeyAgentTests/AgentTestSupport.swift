@@ -1,5 +1,6 @@
 import Foundation
 import HotKeyRegistry
+import HotKeyRules
 import HotKeyTestSupport
 
 @testable import HotKeyAgent

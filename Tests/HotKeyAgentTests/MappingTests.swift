@@ -1,6 +1,7 @@
 import HotKeyDetection
 import HotKeyMitigation
 import HotKeyRegistry
+import HotKeyRules
 import RedisProxy
 import Testing
 
@@ -120,8 +121,7 @@ import Testing
 
     @Test func aRuleThatDetectionRefusesIsNamed() throws {
         let document = RulesDocument(rules: [Rule(pattern: "good"), Rule(pattern: "bad", thresholdPerSecond: 0)])
-        let error = try #require(throws: AgentError.self) { _ = try RuleBook(document) }
-        #expect(error.code == .unusableRules)
+        let error = try #require(throws: RuleBookError.self) { _ = try RuleBook(document) }
         #expect(error.message.contains("\"bad\"") && error.message.contains("thresholdPerSecond"))
     }
 }

@@ -1,6 +1,7 @@
 import HotKeyDetection
 import HotKeyPeer
 import HotKeyRegistry
+import HotKeyRules
 import HotKeyTestSupport
 import NIOCore
 import Testing

@@ -90,8 +90,16 @@ extension WithServers {
         }
 
         private func deleteAll(_ store: ZooKeeperClient, _ path: String) async throws {
-            for name in try await store.children(path).names { try await deleteAll(store, "\(path)/\(name)") }
-            try await store.delete(path, version: nil)
+            while true {
+                do {
+                    for name in try await store.children(path).names { try await deleteAll(store, "\(path)/\(name)") }
+                    return try await store.delete(path, version: nil)
+                } catch let error as StoreError where error.code == .notEmpty {
+                    // Somebody who runs has made a node in between.
+                } catch let error as StoreError where error.code == .noNode {
+                    return
+                }
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 # What a sanitizer exits with; a failed test exits with 1.
 sanitizer_status=66
 # The cycles of the soak, which `HOTKEY_SOAK` overrides: some two minutes each on two cores.
-declare -A soak_cycles=([thread]=2000 [address]=10000)
+declare -A soak_cycles=([thread]=10000 [address]=10000)
 # A symbol that only an instrumented binary has.
 declare -A sanitizer_symbol=([thread]=__tsan_func_entry [address]=__asan_report_load8)
 # ZooKeeperTests and all it needs: a quarter of the whole package.

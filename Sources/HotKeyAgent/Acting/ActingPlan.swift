@@ -1,6 +1,7 @@
 import HotKeyDetection
 import HotKeyMitigation
 import HotKeyRegistry
+import HotKeyRules
 
 /// One hot key as this agent acts on it.
 struct ActingKey: Sendable, Hashable {

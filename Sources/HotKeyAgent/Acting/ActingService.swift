@@ -3,6 +3,7 @@ import HotKeyDetection
 import HotKeyMitigation
 import HotKeyPeer
 import HotKeyRegistry
+import HotKeyRules
 import Logging
 import NIOConcurrencyHelpers
 import RedisProxy

@@ -1,6 +1,7 @@
 import HotKeyDetection
 import HotKeyPeer
 import HotKeyRegistry
+import HotKeyRules
 import Logging
 import NIOConcurrencyHelpers
 import NIOCore

@@ -67,7 +67,11 @@ public final class AgentPresence: Sendable {
 
     private func register(_ data: [UInt8]) async throws {
         var plan = PresencePlan(peer: document.peer)
-        var measuredAt: ContinuousClock.Instant?
+        /// When the ensemble's time is measured next; not at every look, because writing fires our own watch.
+        var measuresAt = ContinuousClock.now
+        var clockBackoff = Backoff(
+            millisecondsMin: RegistryLimits.retryMillisecondsMin,
+            millisecondsMax: RegistryLimits.clockRetryMillisecondsMax)
         var backoff = Backoff(
             millisecondsMin: RegistryLimits.retryMillisecondsMin, millisecondsMax: RegistryLimits.retryMillisecondsMax)
         while true {
@@ -82,17 +86,20 @@ public final class AgentPresence: Sendable {
                     registered.send(true)
                     refused.send(nil)
                     backoff.reset()
-                    // Writing fires our own watch, so not at every look.
-                    if measuredAt.map({ .now - $0 > .seconds(RegistryLimits.clockMeasurementSeconds) }) ?? true {
-                        measuredAt = .now
-                        await measureClock(data, version: found?.version)
+                    if measuresAt <= .now {
+                        if try await measureClock(data, version: found?.version) {
+                            clockBackoff.reset()
+                            measuresAt = .now + .seconds(RegistryLimits.clockMeasurementSeconds)
+                        } else {
+                            measuresAt = .now + clockBackoff.next(random: .random(in: 0.5..<1))
+                        }
                     }
-                    _ = try await situation.first(within: .seconds(RegistryLimits.clockMeasurementSeconds)) {
+                    _ = try await situation.first(within: max(.zero, measuresAt - .now)) {
                         $0.news != news || $0.sessionID != session ? true : nil
                     }
                 case .create:
                     let acl = try await registry.accessControl(of: .agent)
-                    measuredAt = nil
+                    measuresAt = .now
                     try await registry.store.create(path, data, mode: .ephemeral, acl: acl)
                 case .replace(let version):
                     logger.info("replacing the node that an earlier session left", metadata: ["node": "\(path)"])
@@ -137,17 +144,20 @@ public final class AgentPresence: Sendable {
             ephemeralOwner: value.stat.ephemeralOwner, version: value.stat.version, peer: document?.peer)
     }
 
-    /// Writes the node as it is: the answer tells the ensemble's time. An agent that cannot is registered all the same.
-    private func measureClock(_ data: [UInt8], version: Int32?) async {
-        guard let clock else { return }
+    /// Writes the node as it is: the answer tells the ensemble's time. An agent that cannot is registered all the same. False when
+    /// it is to be tried again.
+    private func measureClock(_ data: [UInt8], version: Int32?) async throws -> Bool {
+        guard let clock else { return true }
         let sentAt = ContinuousClock.now
         do {
             let stat = try await registry.store.set(path, data, version: version)
             clock.observe(serverMilliseconds: stat.modifiedAtMilliseconds, sentAt: sentAt, receivedAt: .now)
-        } catch {
+            return true
+        } catch let error as StoreError {
             logger.warning(
-                "the ensemble's time is not known, pins expire by this host's clock until it is",
+                "the ensemble's time could not be measured and is tried again; what is not known of it goes by this host's clock",
                 metadata: ["error": "\(error)"])
+            return false
         }
     }
 

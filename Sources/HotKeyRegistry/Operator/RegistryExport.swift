@@ -78,8 +78,8 @@ extension RegistryOperator {
 
     /// Makes control, rules, pins (with the history) and topology those of `export`, in one transaction that expects the
     /// versions that were compared: all of it or nothing. A document that cannot be read is replaced. An app without nodes
-    /// is initialised with them. The history becomes the export's, and above it stands who imported
-    /// what, and why, this time and before.
+    /// is initialised with them. The history becomes the export's, and above it stands who imported what, and why, this time and
+    /// before; what then passes the cap of the pins is left out at its old end.
     ///
     /// - Parameter isDryRun: nothing is written.
     public func importAll(
@@ -90,10 +90,7 @@ extension RegistryOperator {
             let what = "\(names.joined(separator: ", ")) of \(export.app) as exported \(export.exportedAt)"
             let entry = HistoryEntry(at: at, author: author, verb: .import, reason: reason, detail: what)
             try Self.checkArgument { try entry.validate() }
-            var pins = export.pins
-            let imports = earlier.filter { $0.verb == .import && !pins.history.contains($0) }
-            pins.history = Array(([entry] + imports + pins.history).prefix(RegistryLimits.historyMax))
-            return pins
+            return importedPins(export.pins, [entry] + earlier.filter { $0.verb == .import })
         }
         // Each within its own cap, not just the file within the sum.
         let documents: [(path: String, data: [UInt8])] = [
@@ -153,6 +150,16 @@ extension RegistryOperator {
             return .done(0)
         }
         return report
+    }
+
+    /// The pins of an export below what else belongs into the history.
+    private func importedPins(_ exported: PinsDocument, _ imports: [HistoryEntry]) -> PinsDocument {
+        var pins = exported
+        let history = imports.filter { !exported.history.contains($0) } + exported.history
+        pins.history = Array(history.prefix(RegistryLimits.historyMax))
+        // An export that fits its cap by a hair does not any more with one line of history on top.
+        while pins.history.count > 1, (try? registry.encode(pins, for: paths.pins)) == nil { pins.history.removeLast() }
+        return pins
     }
 
     private func difference(_ path: String, from data: [UInt8], to export: RegistryExport) -> [String] {

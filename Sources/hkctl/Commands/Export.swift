@@ -64,8 +64,8 @@ struct Import: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Make control, rules, pins and topology those of an exported file, all or nothing.",
         discussion: """
-            The file is checked whole before anything is written. The history becomes the file's too, with this import on top. An app that is not there \
-            is initialised with them; without --app it is the file's.
+            The file is checked whole before anything is written. The history becomes the file's too, with this import on \
+            top. An app that is not there is initialised with them; without --app it is the file's.
             """)
 
     @OptionGroup var document: DocumentFile

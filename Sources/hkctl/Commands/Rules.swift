@@ -4,12 +4,13 @@ import HotKeyRegistry
 struct Rules: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show, apply or check the rules: what is hot, and what is done about it.",
-        subcommands: [RulesShow.self, RulesApply.self, RulesValidate.self])
+        subcommands: [RulesShow.self, RulesApply.self, RulesValidate.self, RulesExplain.self])
 
     @OptionGroup(title: "Common Options") var global: GlobalOptions
 
     func run() async throws {
-        throw ValidationError("Say what to do: rules show, rules apply FILE or rules validate FILE.")
+        throw ValidationError(
+            "Say what to do: rules show, rules apply FILE, rules validate FILE or rules explain KEY.")
     }
 }
 

@@ -59,12 +59,23 @@ struct FleetInspection {
         let status = answer.status
         var findings: [Finding] = []
         if status.view.state != "fresh" {
+            // One that is merely asked later than the registry may know more, too; it would not be stale.
+            let isAhead =
+                position.map { (status.view.epoch, status.view.version) > ($0.epoch, $0.version) } == true
+                || status.documents?.paired(with: documents).contains { $0.own > $0.other } == true
+            let what =
+                "its view is \(status.view.state) since \(TimeText.span(status.view.ageMilliseconds)): it acts on what it "
             findings.append(
-                Finding(
-                    .error, .agentStale, id,
-                    "its view is \(status.view.state) since \(TimeText.span(status.view.ageMilliseconds)): it acts on what it "
-                        + "knew then",
-                    remedy: "see that the host reaches every ZooKeeper server; its log says what it waits for"))
+                isAhead
+                    ? Finding(
+                        .error, .agentStale, id,
+                        what + "knew then, which is newer than what is stored: the ensemble's data was set back",
+                        remedy:
+                            "the next publication brings it along, if its log says that it reaches ZooKeeper; see that an agent "
+                            + "coordinates")
+                    : Finding(
+                        .error, .agentStale, id, what + "knew then",
+                        remedy: "see that the host reaches every ZooKeeper server; its log says what it waits for"))
         }
         if let position, (status.view.epoch, status.view.version) < (position.epoch, position.version) {
             findings.append(

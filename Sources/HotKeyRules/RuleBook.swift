@@ -1,28 +1,35 @@
-import HotKeyDetection
-import HotKeyRegistry
+public import HotKeyDetection
+public import HotKeyRegistry
 
-/// The registry's rules in the forms that detection and mitigation need, made once for each version of the document.
-struct RuleBook: Sendable {
-    let document: RulesDocument
-    let detection: RuleSet
+/// The registry's rules in the form that detection needs, made once for each version of the document. Agents and tools go by the same
+/// one, so that what a tool explains is what an agent does.
+public struct RuleBook: Sendable {
+    public let document: RulesDocument
+    public let detection: RuleSet
 
     /// The rules that hold while the registry has said nothing: those that `hkctl init` writes.
-    static let standard = try! RuleBook(RulesDocument())
+    public static let standard = try! RuleBook(RulesDocument())
 
-    /// Throws ``AgentError/Code/unusableRules`` naming the rule.
-    init(_ document: RulesDocument) throws {
+    /// Throws ``RuleBookError`` naming the rule.
+    public init(_ document: RulesDocument) throws {
         self.document = document
         do {
             detection = try RuleSet(document.rules.map(DetectionRule.init(registry:)))
         } catch {
-            throw AgentError(.unusableRules, "the registry's rules cannot be used: \(error)")
+            throw RuleBookError(message: "the registry's rules cannot be used: \(error)")
         }
     }
 
-    /// The rule that applies to a key.
-    func rule(for key: [UInt8]) -> Rule? {
+    /// The rule that applies to a key: of those that match, the one with the most specific pattern. Nil when none matches.
+    public func rule(for key: [UInt8]) -> Rule? {
         detection.match(key).map { document.rules[$0.position] }
     }
+}
+
+/// Rules that this version cannot use.
+public struct RuleBookError: Error, Sendable, CustomStringConvertible {
+    public var message: String
+    public var description: String { message }
 }
 
 extension DetectionRule {

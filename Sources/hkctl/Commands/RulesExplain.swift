@@ -1,0 +1,109 @@
+import ArgumentParser
+import HotKeyDetection
+import HotKeyRegistry
+import HotKeyRules
+
+struct RulesExplain: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "explain", abstract: "Which rule applies to a key, which others match, and what it says.",
+        discussion: """
+            Of the rules whose pattern matches, the most specific applies: more literal bytes first, then more sets ([…]), more \
+            '?', fewer '*'; among equals the one that stands first. With --rules the file is asked, not the registry, and ZooKeeper \
+            is not needed.
+            """)
+
+    @OptionGroup var key: KeyArgument
+
+    @Option(
+        name: .customLong("rules"),
+        help: ArgumentHelp("A file of rules, JSON or YAML; '-' reads standard input.", valueName: "file"))
+    var file: String?
+
+    @OptionGroup(title: "Common Options") var global: GlobalOptions
+
+    func run() async throws {
+        let name = try key.name()
+        let document: RulesDocument
+        if let file {
+            document = try explaining(global) {
+                let source = file == "-" ? "standard input" : file
+                let bytes = try InputFile.bytes(file, name: source, max: RulesDocument.bytesMax)
+                return try RegistryCodec.decode(RulesDocument.self, from: bytes, source: source)
+            }
+        } else {
+            document = try await global.withSession { try await $0.registry.rules().document }
+        }
+        let book = try explaining(global) { try RuleBook(document) }
+        try global.print(RulesExplainReport(name, book))
+    }
+}
+
+struct RulesExplainReport: Report {
+    struct Match: Encodable, Sendable {
+        /// In the document, from 1.
+        var place: Int
+        var pattern: String
+        var literalBytes: Int
+        var sets: Int
+        var anyBytes: Int
+        var runs: Int
+        var applies: Bool
+    }
+
+    var key: KeyName
+    /// The one that applies first.
+    var matches: [Match]
+    var rule: Rule?
+
+    init(_ key: KeyName, _ book: RuleBook) {
+        self.key = key
+        let found = book.detection.allMatches(key.bytes)
+        matches = found.enumerated().map { index, match in
+            let specificity = match.rule.pattern.specificity
+            return Match(
+                place: match.position + 1, pattern: match.rule.pattern.source, literalBytes: specificity.literalBytes,
+                sets: specificity.sets, anyBytes: specificity.anyBytes, runs: specificity.runs, applies: index == 0)
+        }
+        rule = book.rule(for: key.bytes)
+    }
+
+    func text(_ terminal: Terminal) -> String {
+        guard let rule else { return "No rule matches: \(DisplayText.escaped("\(key)")) is never hot.\n" }
+        var table = Table(columns: [
+            .key("PATTERN"), .number("RULE"), .number("LITERAL BYTES"), .number("SETS"), .number("?"), .number("*"),
+            .text(""),
+        ])
+        for match in matches {
+            table.add(
+                match.pattern, "\(match.place)", "\(match.literalBytes)", "\(match.sets)", "\(match.anyBytes)",
+                "\(match.runs)", match.applies ? "applies" : "")
+        }
+        return table.text(terminal) + "\n" + Self.fields(of: rule).text(terminal)
+    }
+
+    /// What the rule says, in the words of docs/detection.md.
+    static func fields(of rule: Rule) -> Fields {
+        func span(_ seconds: Double) -> String { TimeText.span(Int64((seconds * 1_000).rounded())) }
+        let slice = TimeText.span(Int64(RegistryLimits.sliceMilliseconds))
+        let threshold = Double(rule.thresholdPerSecond)
+        var fields = Fields()
+        fields.add(
+            "hot",
+            "from \(rule.thresholdPerSecond) accesses/s or \(rule.thresholdBytesPerSecond) reply bytes/s over "
+                + "\(TimeText.span(Int64(rule.windowMilliseconds))), in \(rule.confirmSlices) of \(rule.confirmOfSlices) slices of \(slice)"
+        )
+        fields.add("at once", "from \(Int64(threshold * rule.instantMultiple)) accesses/s in one slice")
+        fields.add(
+            "leaves",
+            "after \(span(rule.coolDownSeconds)) under \(Int64(threshold * rule.leaveRatio)) accesses/s, hot for at least "
+                + span(rule.minimumHotSeconds))
+        fields.add("comes back", "without confirmation within \(span(rule.reentrySeconds))")
+        fields.add("write-hot", "when writes pass \(Int64((rule.writeHotRatio * 100).rounded())) % of the reads")
+        fields.add("action", "\(rule.action.rawValue), \(rule.copies) copies")
+        fields.add(
+            "stale",
+            "up to \(TimeText.span(Int64(rule.stalenessCapMilliseconds))), on error "
+                + (rule.staleOnErrorCapSeconds == 0 ? "never" : "up to \(span(rule.staleOnErrorCapSeconds))"))
+        return fields
+    }
+}
