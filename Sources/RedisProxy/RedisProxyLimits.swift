@@ -12,6 +12,15 @@ public enum RedisProxyLimits {
     static let tickMilliseconds: Int64 = 100
     /// How often a node's clock is read for the expiry times of copies.
     static let clockSampleNanoseconds: UInt64 = 1_000_000_000
+    /// Connections to one node that clients of one event loop have given back and that wait for the next client, and how long they
+    /// do.
+    static let idleBoundMax = 32
+    static let idleBoundNanoseconds: UInt64 = 30_000_000_000
+    /// A node that owes replies and has said nothing for so many request timeouts hangs: what waits there without a limit of its
+    /// own is ended.
+    static let silentTimeoutsMax = 3
+    /// Bytes of keys that one client's unfinished transaction remembers for invalidation; beyond it every hot key is invalidated.
+    static let writtenKeyBytesMax = 1024 * 1024
     /// Characters of a key that an error text shows.
     static let keyTextMax = 64
     /// Spare bytes that an input buffer may keep in front before they are dropped.

@@ -47,7 +47,7 @@ final class CountingRecorder: KeyAccessRecorder {
     func addReplyBytes(_ slot: UInt64, _ bytes: Int) { counts[slots[Int(slot) - 1]]!.replyBytes += bytes }
 }
 
-/// The agent behind `HK.` commands: `HK.ECHO …`, `HK.SLOW milliseconds text`, `HK.FAIL`, `HK.MAP`, and `HK.STALL milliseconds`, which
+/// The agent behind `HK.` commands: `HK.ECHO …`, `HK.LOOP` (which event loop asks), `HK.SLOW milliseconds text`, `HK.FAIL`, `HK.MAP`, and `HK.STALL milliseconds`, which
 /// holds up the event loop.
 struct AgentStub: AgentCommandHandler {
     /// How many event loops have been held up so far.
@@ -57,6 +57,8 @@ struct AgentStub: AgentCommandHandler {
         let words = arguments.map { String(decoding: $0, as: UTF8.self) }
         switch words[0] {
         case "HK.ECHO": return eventLoop.makeSucceededFuture(.array(arguments.dropFirst().map { .bulk($0) }))
+        case "HK.LOOP":
+            return eventLoop.makeSucceededFuture(.bulk("\(ObjectIdentifier(eventLoop).hashValue)"))
         case "HK.MAP": return eventLoop.makeSucceededFuture(.map([.init(.bulk("a"), .null)]))
         case "HK.SLOW":
             return eventLoop.scheduleTask(in: .milliseconds(Int64(words[1]) ?? 0)) { .bulk(words[2]) }.futureResult
@@ -149,8 +151,8 @@ final class Rig: Sendable {
     func client(onLoop loop: Int, version: Int = 2) async throws -> RedisTestClient {
         for _ in 0..<64 {
             let client = try await client()
-            let info = try await client.command("CLIENT", "INFO").string ?? ""
-            if info.contains("loop=\(loop)\n") {
+            let served = try await client.command("HK.LOOP").string
+            if served == "\(ObjectIdentifier(Array(group.makeIterator())[loop]).hashValue)" {
                 if version == 3 { try await client.command("HELLO", "3") }
                 return client
             }

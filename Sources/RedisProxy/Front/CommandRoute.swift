@@ -13,11 +13,52 @@ enum CommandRoute {
     case container
     /// Has no key; any node's answer is right where there is only one node.
     case keyless
+    /// Goes over a connection of the client's own, where there is only one node.
+    case bound
     case ping, echo, hello, auth, select, client, command, info, quit, reset, subscribe, unsubscribe
     case refused(String)
 
     /// By ``CommandSpec/index``.
     static let byIndex: [CommandRoute] = CommandTable.redis70.commands.map(CommandRoute.init(of:))
+
+    /// By ``CommandSpec/index``, where the agent stands before one node alone.
+    static let ofOneNode: [CommandRoute] = CommandTable.redis70.commands.map(CommandRoute.init(beforeOneNode:))
+
+    /// What even the only node is not sent, with the reason.
+    static let neverPassed: [String: String] = {
+        let replication = "replicas connect to their primary themselves; it is no command for clients"
+        return [
+            "sync": replication, "psync": replication, "replconf": replication,
+            "script|debug": "the debugger takes the connection over; connect to the cache node itself",
+        ]
+    }()
+
+    private init(beforeOneNode spec: CommandSpec) {
+        let local: Set = [
+            "ping", "echo", "hello", "auth", "select", "client", "quit", "reset", "subscribe", "unsubscribe",
+        ]
+        // They carry state, they wait, or they may take long: the shared connections are not for them.
+        let own: Set = [
+            "multi", "watch", "wait", "monitor", "migrate", "flushall", "flushdb", "swapdb", "script|kill",
+            "function|kill",
+            "readonly", "readwrite", "asking",
+        ]
+        if let reason = Self.neverPassed[spec.name] {
+            self = .refused(reason)
+        } else if local.contains(spec.name) || spec.flags.contains(.blocking) {
+            self = Self.byIndex[spec.index]
+        } else if own.contains(spec.name) || spec.isSubscription || spec.flags.contains(.admin) {
+            self = .bound
+        } else if spec.name == "command" {
+            self = .keyless
+        } else if spec.hasSubcommands {
+            self = .container
+        } else if spec.keySpecifications.isEmpty || spec.flags.contains(.pubsub) {
+            self = .keyless
+        } else {
+            self = Self.byIndex[spec.index]
+        }
+    }
 
     private init(of spec: CommandSpec) {
         let local: [String: CommandRoute] = [

@@ -47,6 +47,7 @@ extension FrontSession {
                 newName = Array(argument(index + 1, of: command))
                 index += 2
             } else if CommandTable.equalsIgnoringCase(option, "AUTH"), index + 2 < arguments.count {
+                if isTransparent { return bindAndHandle(nil, command) }
                 guard isDefaultUser(argument(index + 1, of: command)) else { return }
                 index += 3
             } else {
@@ -57,20 +58,34 @@ extension FrontSession {
         guard isValidName(newName) else { return }
         change(to: newVersion)
         name = newName
-        answer(
-            .map([
-                .init(.bulk("server"), .bulk("redis")),
-                .init(.bulk("version"), .bulk(CommandTable.redisVersion)),
-                .init(.bulk("proto"), .integer(Int64(version.rawValue))),
-                .init(.bulk("id"), .integer(Int64(id))),
-                .init(.bulk("mode"), .bulk("standalone")),
-                .init(.bulk("role"), .bulk("master")),
-                .init(.bulk("modules"), .array([])),
-            ]))
+        guard isTransparent else {
+            answer(greeting)
+            return
+        }
+        // What the server says of itself, in the new protocol version. Asked without arguments it changes nothing.
+        let slot = reserveReply()
+        let request = GreetingRequest(session: self, slot: slot, otherwise: ProxyReply.value(greeting, version))
+        let failure = hello.withUnsafeReadableBytes {
+            loop.nodes[0].send($0, .request(request), version, client: id)
+        }
+        if let failure { request.fail(failure, loop.nodes[0].node) }
+    }
+
+    private var greeting: RESPValue {
+        .map([
+            .init(.bulk("server"), .bulk("redis")),
+            .init(.bulk("version"), .bulk(CommandTable.redisVersion)),
+            .init(.bulk("proto"), .integer(Int64(version.rawValue))),
+            .init(.bulk("id"), .integer(Int64(id))),
+            .init(.bulk("mode"), .bulk("standalone")),
+            .init(.bulk("role"), .bulk("master")),
+            .init(.bulk("modules"), .array([])),
+        ])
     }
 
     /// There is only Redis's default user, and it has no password: it is let in whatever password it gives.
     func handleAuth(_ command: UnsafeRawBufferPointer) {
+        if isTransparent { return bindAndHandle(nil, command) }
         switch arguments.count {
         case 2: answer(error: ConnectionCommandText.authWithoutPassword)
         case 3: if isDefaultUser(argument(1, of: command)) { answer(ProxyReply.ok) }
@@ -87,6 +102,7 @@ extension FrontSession {
 
     func handleSelect(_ command: UnsafeRawBufferPointer) {
         let text = String(decoding: argument(1, of: command), as: UTF8.self)
+        if isTransparent, text != "0" { return bindAndHandle(nil, command) }
         guard let database = Int(text) else {
             answer(error: "ERR value is not an integer or out of range")
             return
@@ -99,16 +115,25 @@ extension FrontSession {
     }
 
     func handleReset() {
+        answer(ProxyReply.reset)
+        forgetByReset()
+    }
+
+    func forgetByReset() {
         for channel in channels { loop.unsubscribe(self, from: channel) }
         channels = []
         name = []
-        answer(ProxyReply.reset)
         change(to: .resp2)
     }
 
     func handleClient(_ command: UnsafeRawBufferPointer) {
         let word = String(decoding: argument(1, of: command), as: UTF8.self).lowercased()
         let more = arguments.count - 2
+        // The name alone would not be worth a connection of the client's own; everything else is the node's matter.
+        if isTransparent, !(word == "getname" && more == 0 || word == "setname" && more == 1) {
+            bindAndHandle(nil, command)
+            return
+        }
         switch (word, more) {
         case ("id", 0): answer(.integer(Int64(id)))
         case ("getname", 0): answer(name.isEmpty ? .null : .bulk(name))
@@ -215,6 +240,8 @@ extension FrontSession {
     // MARK: SUBSCRIBE
 
     func handleSubscribe(_ command: UnsafeRawBufferPointer) {
+        let isOurs = (1..<arguments.count).allSatisfy { isHotKeyChannel(argument($0, of: command)) }
+        if isTransparent, !isOurs { return bindAndHandle(nil, command) }
         for index in 1..<arguments.count {
             let channel = String(decoding: argument(index, of: command), as: UTF8.self)
             guard channel == ProxyServer.hotKeyChannel else {
@@ -226,12 +253,21 @@ extension FrontSession {
                 return
             }
         }
-        for index in 1..<arguments.count {
-            let channel = String(decoding: argument(index, of: command), as: UTF8.self)
+        for _ in 1..<arguments.count { changeOwnChannel(isLeaving: false) }
+    }
+
+    func isHotKeyChannel(_ name: UnsafeRawBufferPointer) -> Bool { name.elementsEqual(ProxyServer.hotKeyChannel.utf8) }
+
+    func changeOwnChannel(isLeaving: Bool) {
+        let channel = ProxyServer.hotKeyChannel
+        if isLeaving {
+            channels.remove(channel)
+            loop.unsubscribe(self, from: channel)
+        } else {
             channels.insert(channel)
             loop.subscribe(self, to: channel)
-            acknowledge("subscribe", channel)
         }
+        acknowledge(isLeaving ? "unsubscribe" : "subscribe", channel)
     }
 
     func handleUnsubscribe(_ command: UnsafeRawBufferPointer) {
@@ -246,7 +282,29 @@ extension FrontSession {
     }
 
     private func acknowledge(_ verb: String, _ channel: String?) {
-        let parts: [RESPValue] = [.bulk(verb), channel.map { .bulk($0) } ?? .null, .integer(Int64(channels.count))]
+        let parts: [RESPValue] = [
+            .bulk(verb), channel.map { .bulk($0) } ?? .null,
+            .integer(Int64(channels.count + (bound?.counts.ordinary ?? 0))),
+        ]
         answer(version == .resp3 ? .push(parts) : .array(parts))
     }
 }
+
+/// `HELLO` passed on to the only node. When the node cannot be asked, a client must still be able to choose its protocol: hot keys
+/// are answered without the node.
+private final class GreetingRequest: UpstreamRequest {
+    private let session: FrontSession
+    private let slot: UInt32
+    private let otherwise: ByteBuffer
+
+    init(session: FrontSession, slot: UInt32, otherwise: ByteBuffer) {
+        self.session = session
+        self.slot = slot
+        self.otherwise = otherwise
+    }
+
+    override func receive(_ reply: ReplyView, sentAt: UInt64) { session.complete(slot, reply) }
+    override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) { session.complete(slot, otherwise) }
+}
+
+private let hello = ByteBuffer(string: "*1\r\n$5\r\nHELLO\r\n")

@@ -6,6 +6,10 @@ extension FrontSession {
     /// Does what one command asks for. `command` holds exactly the command; its arguments are in ``arguments``.
     func handle(_ command: UnsafeRawBufferPointer) {
         loop.statistics.requests &+= 1
+        if let bound {
+            handleBound(bound, command)
+            return
+        }
         let name = argument(0, of: command)
         guard let spec = CommandTable.redis70.find(name) else {
             handleUnknown(command)
@@ -15,15 +19,18 @@ extension FrontSession {
             answer(error: ProxyReply.wrongArgumentCount(spec.name))
             return
         }
-        dispatch(spec, CommandRoute.byIndex[spec.index], command)
+        dispatch(spec, route(spec), command)
+    }
+
+    /// The peer listener passes nothing on, so the number of nodes makes no difference there.
+    @inline(__always)
+    private func route(_ spec: CommandSpec) -> CommandRoute {
+        role == .app ? loop.routes[spec.index] : CommandRoute.byIndex[spec.index]
     }
 
     private func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
-        if !channels.isEmpty, version == .resp2, !worksWhileSubscribed(route) {
-            answer(
-                error:
-                    "ERR Can't execute '\(spec.name)': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are "
-                    + "allowed in this context")
+        if !channels.isEmpty, version == .resp2, !worksWhileSubscribed(spec) {
+            answer(error: ProxyReply.notWhileSubscribed(spec.name))
             return
         }
         if role == .peer, !worksForPeers(route) {
@@ -39,6 +46,7 @@ extension FrontSession {
         case .split(let kind): handleSplit(kind, spec, command)
         case .container: handleSubcommand(spec, command)
         case .keyless: handleKeyless(spec, command)
+        case .bound: bindAndHandle(spec, command)
         case .refused(let reason): answer(error: ProxyReply.unsupported(spec.name, reason))
         case .ping: handlePing(command)
         case .echo: answer(.bulk(Array(argument(1, of: command))))
@@ -65,11 +73,8 @@ extension FrontSession {
         }
     }
 
-    private func worksWhileSubscribed(_ route: CommandRoute) -> Bool {
-        switch route {
-        case .ping, .quit, .reset, .subscribe, .unsubscribe: true
-        default: false
-        }
+    func worksWhileSubscribed(_ spec: CommandSpec) -> Bool {
+        spec.isSubscription || ["ping", "quit", "reset"].contains(spec.name)
     }
 
     // MARK: One key
@@ -171,6 +176,8 @@ extension FrontSession {
             argument($0, of: command)
         }
         guard found else {
+            // It will be refused; by the only node itself, in its own words.
+            if loop.hasOneNode { return (loop.nodes[0], []) }
             answer(error: "ERR syntax error")
             return nil
         }
@@ -197,6 +204,7 @@ extension FrontSession {
     private func handleSubcommand(_ container: CommandSpec, _ command: UnsafeRawBufferPointer) {
         let word = argument(1, of: command)
         guard let spec = CommandTable.redis70.find(container, subcommand: word) else {
+            if isTransparent { return handleKeyless(container, command) }
             let shown = ProxyReply.text(word, max: 128)
             answer(error: "ERR unknown subcommand '\(shown)'. Try \(container.name.uppercased()) HELP.")
             return
@@ -205,7 +213,7 @@ extension FrontSession {
             answer(error: ProxyReply.wrongArgumentCount(spec.name))
             return
         }
-        dispatch(spec, CommandRoute.byIndex[spec.index], command)
+        dispatch(spec, route(spec), command)
     }
 
     private func handleKeyless(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
@@ -221,31 +229,19 @@ extension FrontSession {
     /// A command that may wait goes over a connection of its own, or it would hold up everyone's replies on a shared one.
     /// What the client sends behind it waits, as it would at Redis.
     private func handleBlocking(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
+        if loop.hasOneNode {
+            if mayWait(spec, command) { bindAndHandle(spec, command) } else { handleKeysOfOneNode(spec, command) }
+            return
+        }
         guard mayWait(spec, command) else {
             handleKeysOfOneNode(spec, command)
             return
         }
-        guard let (_, keys) = commonNode(spec, command) else { return }
-        for key in keys { _ = count(key, FastHash.hash(key, seed: loop.configuration.hashSeed), spec) }
-        let owned = keys.map { Array($0) }
-        let slot = reserveReply()
-        let bytes = Array(command)
-        startBlocking(slot) { [self] in
-            // Its turn may come after the topology has changed.
-            let node = owned.first.map { loop.home($0) } ?? loop.nodes[0]
-            if let other = owned.first(where: { loop.home($0) !== node }) {
-                complete(slot, ProxyReply.error(ProxyReply.differentNodes(spec.name, owned[0], other, loop)))
-                return
-            }
-            let connection = node.openDedicated(version, for: owned)
-            let request = BlockingRequest(
-                session: self, slot: slot, keys: spec.mayWrite ? owned : [], loop: loop)
-            let entry = PendingReply(target: .request(request), counter: 0, sentAt: loop.now, isProbe: false)
-            blockedOn = connection
-            if !bytes.withUnsafeBytes({ connection.send($0, entry) }) {
-                request.fail(.overloaded(isAnswering: true), node.node)
-            }
-        }
+        guard settle(), let (node, keys) = commonNode(spec, command) else { return }
+        let bound = bind(to: node, keys: keys.map { Array($0) })
+        forward(
+            bound, spec, command, wait: WaitLimit(spec, argumentCount: arguments.count) { argument($0, of: command) })
+        halt()
     }
 
     /// `XREAD` and `XREADGROUP` wait only when they say so.
@@ -261,22 +257,37 @@ extension FrontSession {
 
     // MARK: The agent's own
 
-    private func handleUnknown(_ command: UnsafeRawBufferPointer) {
+    func handleUnknown(_ command: UnsafeRawBufferPointer) {
         let name = argument(0, of: command)
-        // As Redis: a browser that a web page makes send HTTP to this port must not have the rest of it carried out.
-        if CommandTable.equalsIgnoringCase(name, "POST") || CommandTable.equalsIgnoringCase(name, "HOST:") {
+        guard isForAgentOrNobody(command) else {
+            if isTransparent {
+                // A newer server or one with modules may know it. It may wait, and what it changes is not known.
+                bindAndHandle(nil, command)
+            } else {
+                let rest = (1..<arguments.count).prefix(ProxyReply.argumentTextMax).map { argument($0, of: command) }
+                answer(error: ProxyReply.unknownCommand(name, rest))
+            }
+            return
+        }
+        if isFromBrowser(name) {
             loop.statistics.protocolErrors += 1
             close()
             return
         }
-        guard name.count > 3, CommandTable.equalsIgnoringCase(UnsafeRawBufferPointer(rebasing: name[..<3]), "HK.")
-        else {
-            let rest = (1..<arguments.count).prefix(ProxyReply.argumentTextMax).map { argument($0, of: command) }
-            answer(error: ProxyReply.unknownCommand(name, rest))
-            return
-        }
         let upper = String(decoding: name, as: UTF8.self).uppercased()
         if upper == "HK.RECORD" { handleRecord(command) } else { forwardToAgent(upper, command) }
+    }
+
+    /// Whether a command that is not in the table is one of the agent's own, or is not to reach anybody.
+    func isForAgentOrNobody(_ command: UnsafeRawBufferPointer) -> Bool {
+        let name = argument(0, of: command)
+        if isFromBrowser(name) { return true }
+        return name.count > 3 && CommandTable.equalsIgnoringCase(UnsafeRawBufferPointer(rebasing: name[..<3]), "HK.")
+    }
+
+    /// As Redis: a browser that a web page makes send HTTP to this port must not have the rest of it carried out.
+    private func isFromBrowser(_ name: UnsafeRawBufferPointer) -> Bool {
+        CommandTable.equalsIgnoringCase(name, "POST") || CommandTable.equalsIgnoringCase(name, "HOST:")
     }
 
     private func forwardToAgent(_ name: String, _ command: UnsafeRawBufferPointer) {

@@ -24,11 +24,8 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     var name: [UInt8] = []
     /// Names of the pub/sub channels this client listens to.
     var channels: Set<String> = []
-    /// A blocking command is under way on a connection of its own; what comes behind it waits.
-    var blockedOn: UpstreamConnection?
-    /// A blocking command that has not left yet: it goes over another connection than what this client asked before, and
-    /// would overtake it.
-    private var blockingStart: (() -> Void)?
+    /// The connection to a node that this client has for itself while it carries state or waits; `nil` for most.
+    var bound: BoundConnection?
     /// Writes of hot keys that are not answered yet. Until they are, this client's reads go home, behind them: a local value or
     /// a copy may still be the one that its own pipeline has just overwritten.
     var hotWritesUnderWay = 0
@@ -48,9 +45,13 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     /// Bytes of pub/sub messages since the client last had read what was sent to it.
     private var pushedBytes = 0
     private var isWaitingForRead = false
-    /// The protocol version has changed while commands were out. What follows goes over other connections to the nodes and could
-    /// overtake them, so nothing more is read until they have been answered.
-    private var isChangingVersion = false
+    /// Nothing more is read until what is out has been answered: what follows goes over other connections to the nodes and could
+    /// overtake it, or means something else by then.
+    private var isHalted = false
+    /// The command in hand stays in the input until then.
+    private var isPutOff = false
+    /// Bytes of messages that wait for an older reply.
+    private var heldBytes = 0
     /// Arguments of the command in hand, relative to its first byte.
     var arguments: [CommandParser.Argument] { parser.arguments }
 
@@ -88,7 +89,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
         if let event = event as? ChannelEvent, event == .inputClosed {
             // A client that ended looks the same as one that only sends no more. What it waits for must not be taken from a
             // list for nobody, so it is dropped here, as Redis does.
-            guard !isBlocked else {
+            guard bound?.isWaiting != true else {
                 context.close(promise: nil)
                 return
             }
@@ -126,15 +127,27 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
 
     // MARK: Input
 
-    private var isBlocked: Bool { blockedOn != nil || blockingStart != nil }
-
-    /// Starts a blocking command once everything this client asked before it has been answered.
-    func startBlocking(_ slot: UInt32, _ start: @escaping () -> Void) {
-        if replies.isOldest(slot) { start() } else { blockingStart = start }
+    /// Whether everything this client asked for has been answered. If not, the command in hand is put off until then.
+    func settle() -> Bool {
+        if replies.isEmpty { return true }
+        isPutOff = true
+        // It will be counted again.
+        loop.statistics.requests &-= 1
+        halt()
+        return false
     }
 
+    /// Reads nothing more until everything has been answered.
+    func halt() {
+        isHalted = true
+        touch()
+    }
+
+    /// Whether the client has closed its side of the connection itself.
+    var hasClosedItsSide: Bool { isInputClosed && !isDraining }
+
     private var mayReadMore: Bool {
-        replies.count < loop.configuration.pipelineDepthMax && !isBlocked && !isChangingVersion
+        replies.count < loop.configuration.pipelineDepthMax && !isHalted
             && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax
             && context?.channel.isWritable ?? false
     }
@@ -142,7 +155,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     func change(to newVersion: ProtocolVersion) {
         guard newVersion != version else { return }
         version = newVersion
-        isChangingVersion = !replies.isEmpty
+        if !replies.isEmpty { isHalted = true }
     }
 
     private func process(_ buffer: inout ByteBuffer) {
@@ -162,10 +175,12 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
             case .success(.needMore):
                 return
             case .success(.command(let length)), .success(.nothing(let length)):
+                if isPutOff { return isPutOff = false }
                 buffer.moveReaderIndex(forwardBy: length)
             case .success(.inline(let length, let arguments)):
-                buffer.moveReaderIndex(forwardBy: length)
                 handleInline(arguments)
+                if isPutOff { return isPutOff = false }
+                buffer.moveReaderIndex(forwardBy: length)
             case .failure(let error):
                 loop.statistics.protocolErrors += 1
                 answer(ProxyReply.error("ERR Protocol error: \(error.message)"))
@@ -263,6 +278,37 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
         touch()
     }
 
+    // MARK: What a connection of this client's own says beside replies
+
+    func isNext(_ slot: UInt32) -> Bool { replies.isOldest(slot) }
+
+    func passOn(_ message: ReplyView) {
+        guard context != nil else { return }
+        write(message.passedOn())
+        touch()
+    }
+
+    func passOn(_ messages: ByteBuffer) {
+        heldBytes = 0
+        guard context != nil else { return }
+        write(messages)
+        touch()
+    }
+
+    /// Nothing is asked on that connection, but a reply may still be held back.
+    func passOnBehindReplies(_ message: ReplyView) {
+        guard context != nil else { return }
+        if replies.isEmpty { passOn(message) } else { complete(reserveReply(), message) }
+    }
+
+    func holds(_ bytes: Int) { heldBytes += bytes }
+
+    /// Whether its own connection may read more for this client.
+    var mayTakeMore: Bool {
+        output.readableBytes + replies.waitingBytes + heldBytes < loop.configuration.outputBytesMax
+            && context?.channel.isWritable ?? true
+    }
+
     @inline(__always)
     private func writeReady() {
         while let next = replies.popReady() { write(next) }
@@ -300,11 +346,8 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
         guard let context else { return }
         writeOutput()
         context.flush()
-        if replies.count == 1, let start = blockingStart {
-            blockingStart = nil
-            start()
-        }
-        if replies.isEmpty { isChangingVersion = false }
+        if let bound { serve(bound) }
+        if replies.isEmpty { isHalted = false }
         if var rest = input, mayReadMore {
             input = nil
             process(&rest)
@@ -317,6 +360,11 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
         // While the client has replies to read first, its input may hold commands that have not been looked at; afterwards what
         // is left of it is half a command.
         if isEnding || (isInputClosed && mayReadMore), isIdle { closeAfterWrites(context) }
+    }
+
+    private func serve(_ bound: BoundConnection) {
+        bound.letMessagesPass()
+        if replies.isEmpty, bound.mayLeave { bound.release() } else { bound.connection.readOn() }
     }
 
     /// No more commands; the connection closes once everything asked for has been answered.
@@ -334,7 +382,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     }
 
     /// Whether nothing is owed to this client.
-    var isIdle: Bool { replies.isEmpty && output.readableBytes == 0 && !isBlocked }
+    var isIdle: Bool { replies.isEmpty && output.readableBytes == 0 }
 
     /// `close` would drop what NIO has not written yet, so it follows the last write.
     private func closeAfterWrites(_ context: ChannelHandlerContext) {
@@ -348,9 +396,8 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     private func forget() {
         context = nil
         loop.remove(self)
-        blockingStart = nil
-        blockedOn?.close(.connectionLost)
-        blockedOn = nil
+        bound?.connection.close(.connectionLost)
+        bound = nil
         replies.removeAll()
         input = nil
     }

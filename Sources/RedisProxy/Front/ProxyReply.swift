@@ -34,7 +34,12 @@ enum ProxyReply {
     }
 
     static func wrongArgumentCount(_ name: String) -> String {
-        "ERR wrong number of arguments for '\(name)' command"
+        let prefix = name == "exec" ? "EXECABORT Transaction discarded because of: " : "ERR "
+        return prefix + "wrong number of arguments for '\(name)' command"
+    }
+
+    static func notWhileSubscribed(_ name: String) -> String {
+        "ERR Can't execute '\(name)': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
     }
 
     static func unsupported(_ name: String, _ reason: String) -> String {

@@ -119,7 +119,7 @@ extension ProxyLoop {
         if isMoved || !isSameNodes {
             for index in gates.indices { gates[index].fenced(at: now) }
         }
-        defer { if isMoved { endBlockingElsewhere() } }
+        defer { if isMoved { endBoundElsewhere() } }
         guard !isSameNodes else { return }
         var known: [ProxyNode: NodeState] = [:]
         for state in nodes { known[state.node] = state }
@@ -127,7 +127,7 @@ extension ProxyLoop {
         for node in nodes { node.warmUp() }
         // A node that left answers what was sent to it; then its connections end.
         for removed in known.values {
-            removed.endBlocking(.keysMoved)
+            removed.endBound(.keysMoved)
             leavingNodes.append(removed)
             removed.afterPending { [self] in
                 removed.shutDown()
@@ -136,10 +136,11 @@ extension ProxyLoop {
         }
     }
 
-    /// What waits for a write at a node that its keys have left would wait for ever: writes go elsewhere now.
-    private func endBlockingElsewhere() {
+    /// What waits for a write at a node that its keys have left would wait for ever: writes go elsewhere now. And a client that
+    /// carries state on the only node does not carry it on several.
+    private func endBoundElsewhere() {
         for node in nodes {
-            node.endBlocking(.keysMoved) { keys in keys.contains { home($0) !== node } }
+            node.endBound(.keysMoved) { keys in keys.map { $0.contains { home($0) !== node } } ?? !hasOneNode }
         }
     }
 }

@@ -36,7 +36,13 @@ final class ProxyLoop {
     var mode = ProxySnapshot.Mode.off
     /// nil until the first snapshot; a listener for apps opens only after it.
     var placement: Placement?
-    var nodes: [NodeState] = []
+    var nodes: [NodeState] = [] {
+        didSet { chooseRoutes() }
+    }
+    /// What is done with the commands of apps, by ``CommandSpec/index``.
+    private(set) var routes = CommandRoute.byIndex
+    /// Whether the agent stands before one node alone: then it is to be as transparent as a wire.
+    private(set) var hasOneNode = false
     /// Nodes that a snapshot took away and that still owe replies.
     var leavingNodes: [NodeState] = []
     /// What is served now.
@@ -75,6 +81,12 @@ final class ProxyLoop {
         self.cache = LocalCache(capacityBytes: cacheBytes, valueBytesMax: configuration.cacheValueBytesMax)
         updateNow()
         nodes = (topology?.nodes ?? []).map { NodeState(node: $0, loop: self) }
+        chooseRoutes()
+    }
+
+    private func chooseRoutes() {
+        hasOneNode = nodes.count == 1
+        routes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
     }
 
     func start() {

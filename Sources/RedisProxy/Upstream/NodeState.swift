@@ -19,8 +19,13 @@ final class NodeState {
     private var breaker: CircuitBreaker
     /// The connections that clients share: a place for each lane of RESP2, then for each of RESP3.
     private var shared: [UpstreamConnection?]
-    /// Connections of blocking commands, with the keys that these wait for.
-    private var dedicated: [ObjectIdentifier: (connection: UpstreamConnection, keys: [[UInt8]])] = [:]
+    /// Connections that clients have for themselves, with the keys that a blocking command waits for there; without keys where
+    /// there is only this node.
+    var dedicated: [ObjectIdentifier: (connection: UpstreamConnection, keys: [[UInt8]]?)] = [:]
+    /// Connections that clients have given back.
+    var idle: [UpstreamConnection] = []
+    /// Ticks in which something waited for this node and nothing came from it.
+    private var silentTicks = 0
     private(set) var statistics: NodeStatistics
 
     init(node: ProxyNode, loop: ProxyLoop) {
@@ -103,13 +108,17 @@ final class NodeState {
 
     private var openConnections: [UpstreamConnection] { shared.compactMap { $0 } }
 
-    /// A connection for one client's blocking command; ended by the caller or with the node.
-    func openDedicated(_ version: ProtocolVersion, for keys: [[UInt8]]) -> UpstreamConnection {
-        let connection = UpstreamConnection(node: self, version: version, isDedicated: true)
-        dedicated[ObjectIdentifier(connection)] = (connection, keys)
-        connection.connect()
-        return connection
+    /// Why nothing should be sent now, if the breaker is open.
+    func rejection() -> UpstreamFailure? {
+        guard case .open(let until) = breaker.state, until > loop.now else { return nil }
+        loop.statistics.breakerRejections += 1
+        return .down(retryInMilliseconds: Int64((until - loop.now) / 1_000_000))
     }
+
+    func countBoundRequest() { statistics.requests &+= 1 }
+
+    @inline(__always)
+    func heard() { silentTicks = 0 }
 
     /// Connects ahead of the first request, so that it does not pay for it.
     func warmUp() {
@@ -170,6 +179,7 @@ final class NodeState {
     func connectionClosed(_ connection: UpstreamConnection, wasReady: Bool) {
         if connection.isDedicated {
             dedicated[ObjectIdentifier(connection)] = nil
+            idle.removeAll { $0 === connection }
             return
         }
         for place in shared.indices where shared[place] === connection { shared[place] = nil }
@@ -197,7 +207,9 @@ final class NodeState {
     func tick(timeoutNanoseconds: UInt64) {
         let now = loop.now
         load.relax()
+        endSilentWaits(timeoutNanoseconds: timeoutNanoseconds)
         checkTimeouts(timeoutNanoseconds: timeoutNanoseconds)
+        closeIdle(before: now)
         switch breaker.state {
         case .closed: sampleClockIfDue()
         // Probes do not wait for clients: a node that nobody asks for must be found well again, too.
@@ -209,6 +221,22 @@ final class NodeState {
     func checkTimeouts(timeoutNanoseconds: UInt64) {
         for connection in Array(openConnections) {
             connection.checkTimeout(now: loop.now, timeoutNanoseconds: timeoutNanoseconds)
+        }
+        for (connection, _) in Array(dedicated.values) {
+            connection.checkTimeout(now: loop.now, timeoutNanoseconds: timeoutNanoseconds)
+        }
+    }
+
+    /// A command may wait for ever, but not for a node that hangs. The node is asked for its clock every second, so one that says
+    /// nothing while it owes something hangs. Ticks are counted, not time: an agent that got no processor was not listening.
+    private func endSilentWaits(timeoutNanoseconds: UInt64) {
+        guard pendingCount > 0 else { return }
+        silentTicks += 1
+        let limit = timeoutNanoseconds / 1_000_000 / UInt64(RedisProxyLimits.tickMilliseconds)
+        guard silentTicks > Int(limit) * RedisProxyLimits.silentTimeoutsMax else { return }
+        silentTicks = 0
+        for (connection, _) in Array(dedicated.values) where connection.bound?.isWaiting == true {
+            connection.close(.timeout)
         }
     }
 
@@ -268,12 +296,12 @@ final class NodeState {
 
     /// Ends every connection; what is pending fails.
     func shutDown() {
-        for connection in openConnections { connection.close(.connectionLost) }
-        endBlocking(.connectionLost)
+        for connection in openConnections + idle { connection.close(.connectionLost) }
+        endBound(.connectionLost)
     }
 
-    /// Ends the commands that wait on connections of their own, which may be for ever.
-    func endBlocking(_ failure: UpstreamFailure, where isMeant: ([[UInt8]]) -> Bool = { _ in true }) {
+    /// Ends connections that clients have for themselves, where a command may wait for ever.
+    func endBound(_ failure: UpstreamFailure, where isMeant: ([[UInt8]]?) -> Bool = { _ in true }) {
         for (connection, keys) in Array(dedicated.values) where isMeant(keys) { connection.close(failure) }
     }
 }

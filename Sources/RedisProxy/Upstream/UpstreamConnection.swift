@@ -9,8 +9,11 @@ import RESP
 /// Commands are copied into one buffer as they come and leave in one write at the end of the event-loop turn. Replies come
 /// back in the order of the commands; the head of `pending` says whose the next one is. So one reply that is late makes all
 /// behind it late: when the oldest command is older than the timeout, the connection is given up and everything on it fails.
-final class UpstreamConnection: ChannelInboundHandler {
+///
+/// A dedicated connection is the same for one client alone (``BoundConnection``).
+final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
     typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
     enum State {
@@ -20,9 +23,16 @@ final class UpstreamConnection: ChannelInboundHandler {
     }
 
     private(set) var state = State.connecting
-    let version: ProtocolVersion
-    /// Serves one client alone and may wait without end: for blocking commands.
+    private(set) var version: ProtocolVersion
+    /// Serves one client alone.
     let isDedicated: Bool
+    /// Whom it serves; `nil` while it waits for the next one.
+    var bound: BoundConnection?
+    /// As the node knows it, by `CLIENT SETNAME`.
+    var clientName: [UInt8] = []
+    /// Since when it has waited for a client.
+    var idleSince: UInt64 = 0
+    private var isReadHeld = false
     private let node: NodeState
     private var context: ChannelHandlerContext?
     private var channel: (any Channel)?
@@ -103,6 +113,22 @@ final class UpstreamConnection: ChannelInboundHandler {
         enqueued &+= 1
     }
 
+    /// Sends a command whose reply the client has switched off. False when the connection takes no more.
+    func sendUnanswered(_ command: UnsafeRawBufferPointer) -> Bool {
+        guard state != .closed, outbound.readableBytes < RedisProxyLimits.upstreamOutboundBytesMax else { return false }
+        outbound.writeBytes(command)
+        markDirty()
+        return true
+    }
+
+    /// The client has chosen another protocol version for its own connection.
+    func speak(_ version: ProtocolVersion) { self.version = version }
+
+    /// What the next reply answers.
+    var oldestRequest: UpstreamRequest? {
+        if case .request(let request)? = pending.first?.target { request } else { nil }
+    }
+
     /// Calls `body` once every command enqueued so far has been answered or has failed.
     func afterPending(_ body: @escaping () -> Void) {
         if pending.isEmpty {
@@ -131,6 +157,17 @@ final class UpstreamConnection: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) { self.context = context }
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
+    /// A client that does not read what it is sent stops its own connection here, and the node does with it as it would directly.
+    func read(context: ChannelHandlerContext) {
+        if let bound, !bound.session.mayTakeMore { isReadHeld = true } else { context.read() }
+    }
+
+    func readOn() {
+        guard isReadHeld, let context else { return }
+        isReadHeld = false
+        context.read()
+    }
+
     func channelWritabilityChanged(context: ChannelHandlerContext) {
         if context.channel.isWritable { markDirty() }
         context.fireChannelWritabilityChanged()
@@ -149,6 +186,7 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         node.loop.updateNow()
+        node.heard()
         var buffer = unwrapInboundIn(data)
         if var rest = input {
             input = nil
@@ -175,12 +213,17 @@ final class UpstreamConnection: ChannelInboundHandler {
                 do throws(RESPError) {
                     guard let length = try scanner.scan(bytes) else { return .success(nil) }
                     let reply = UnsafeRawBufferPointer(rebasing: bytes[0..<length])
-                    // A push message is no reply to any command.
-                    if version == .resp3, bytes[0] == UInt8(ascii: ">") { return .success(length) }
+                    let view = ReplyView(buffer: buffer, start: start, length: length, bytes: reply)
+                    if isDedicated {
+                        if let bound, bound.place(view) != .reply { return .success(length) }
+                    } else if version == .resp3, bytes[0] == UInt8(ascii: ">") {
+                        // A push message is no reply to any command.
+                        return .success(length)
+                    }
                     guard let first = pending.popFirst() else {
                         return .failure(RESPError(.malformedReply, "a reply that no command asked for"))
                     }
-                    complete(first, ReplyView(buffer: buffer, start: start, length: length, bytes: reply))
+                    complete(first, view)
                     return .success(length)
                 } catch {
                     return .failure(error)
@@ -217,8 +260,13 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     /// Gives the connection up when its oldest command has waited too long.
     func checkTimeout(now: UInt64, timeoutNanoseconds: UInt64) {
-        guard !isDedicated, oldestWaitNanoseconds(now: now) > timeoutNanoseconds else { return }
-        close(.timeout)
+        guard let oldest = pending.first else { return }
+        var limit = timeoutNanoseconds
+        if isDedicated, case .request(let request) = oldest.target {
+            guard let own = request.waitLimitNanoseconds(timeoutNanoseconds) else { return }
+            limit = own
+        }
+        if oldestWaitNanoseconds(now: now) > limit { close(.timeout) }
     }
 
     /// Ends the connection; what is pending fails for that reason. Does nothing the second time.
@@ -242,5 +290,7 @@ final class UpstreamConnection: ChannelInboundHandler {
             }
         }
         while let first = barriers.popFirst() { first.then() }
+        bound?.lost()
+        bound = nil
     }
 }

@@ -45,6 +45,9 @@ enum UpstreamFailure {
 class UpstreamRequest {
     func receive(_ reply: ReplyView, sentAt: UInt64) {}
     func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {}
+    /// How long it may take on a connection of one client's own, where an ordinary reply may take `normal`; `nil`: for ever. On a
+    /// shared connection `normal` holds for everything.
+    func waitLimitNanoseconds(_ normal: UInt64) -> UInt64? { normal }
 }
 
 /// Passes its reply to a sink and nothing else.

@@ -1,0 +1,125 @@
+import NIOCore
+import RESP
+
+/// A command on a connection that its client has for itself. It knows what the reply means for what the connection remembers,
+/// and which keys must be dropped before the reply goes out.
+///
+/// Whether those keys are hot is asked when the reply comes: the command may have waited for long, and a change of the hot set
+/// does not wait for it as it waits for what is on the shared connections.
+final class BoundRequest: UpstreamRequest {
+    let bound: BoundConnection
+    private let slot: UInt32
+    let change: CarriedState.Change
+    let wait: WaitLimit
+    var written: WrittenKeys
+    /// For `SUBSCRIBE` and its kin: which, and how many names.
+    let subscription: (kind: SubscriptionCounts.Kind, names: Int)?
+    /// For `HELLO`: what holds after it.
+    let hello: (version: ProtocolVersion?, name: [UInt8]?)?
+    /// `SHUTDOWN`: Redis's reply is to hang up.
+    let endsServer: Bool
+    private var acknowledgementsLeft: Int?
+    /// Acknowledgements so far.
+    private var parts = ByteBuffer()
+    /// Messages that came before the reply while the client's turn was at an older one.
+    private var messages: ByteBuffer?
+
+    init(
+        bound: BoundConnection, slot: UInt32, change: CarriedState.Change, wait: WaitLimit, written: WrittenKeys,
+        subscription: (kind: SubscriptionCounts.Kind, names: Int)? = nil,
+        hello: (version: ProtocolVersion?, name: [UInt8]?)? = nil, endsServer: Bool = false
+    ) {
+        self.bound = bound
+        self.slot = slot
+        self.change = change
+        self.wait = wait
+        self.written = written
+        self.subscription = subscription
+        self.hello = hello
+        self.endsServer = endsServer
+    }
+
+    private var session: FrontSession { bound.session }
+    private var loop: ProxyLoop { session.loop }
+
+    override func waitLimitNanoseconds(_ normal: UInt64) -> UInt64? { wait.nanoseconds(normal) }
+
+    override func receive(_ reply: ReplyView, sentAt: UInt64) {
+        let written = bound.answered(self, reply)
+        let hot = loop.hotKeys(among: written)
+        guard !hot.isEmpty else {
+            if messages == nil, parts.readableBytes == 0 {
+                session.complete(slot, reply)
+            } else {
+                finish(reply.detached())
+            }
+            return
+        }
+        let held = reply.detached()
+        if reply.isRefusedWrite {
+            loop.expireEverywhere(hot)
+            finish(held)
+        } else {
+            loop.statistics.hotWrites &+= 1
+            loop.invalidateEverywhere(hot) { self.finish(held) }
+        }
+    }
+
+    override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {
+        // Not acknowledged, so nothing is promised; yet it may have been carried out, and what is known may be old.
+        bound.noteLoss(of: change)
+        loop.expireEverywhere(loop.hotKeys(among: written))
+        if endsServer { session.close() } else { finish(ProxyReply.error(failure.text(node))) }
+    }
+
+    private func finish(_ reply: ByteBuffer) {
+        var whole = messages ?? ByteBuffer()
+        if parts.readableBytes > 0 {
+            whole.writeImmutableBuffer(parts)
+        } else if messages == nil {
+            whole = reply
+        } else {
+            whole.writeImmutableBuffer(reply)
+        }
+        session.complete(slot, whole)
+    }
+
+    /// One acknowledgement of several.
+    /// - Returns: whether it was the last.
+    func acknowledge(_ view: ReplyView, count: Int) -> Bool {
+        guard let subscription else { return true }
+        let left =
+            (acknowledgementsLeft ?? bound.counts.acknowledgements(subscription.kind, names: subscription.names)) - 1
+        acknowledgementsLeft = left
+        bound.counts.acknowledged(subscription.kind, count: count)
+        // The node does not know that this client listens to a channel of the agent's, too.
+        let shown = count + (subscription.kind == .shard ? 0 : session.channels.count)
+        if shown == count {
+            parts.writeBytes(view.bytes)
+        } else {
+            let head = view.bytes[..<view.bytes.lastIndex(of: UInt8(ascii: ":"))!]
+            parts.writeBytes(head)
+            parts.writeString(":\(shown)\r\n")
+        }
+        return left <= 0
+    }
+
+    /// Passes on a message that came before this command's reply.
+    func precede(with message: ReplyView) {
+        if session.isNext(slot) {
+            session.passOn(message)
+        } else {
+            var held = messages ?? ByteBuffer()
+            held.writeBytes(message.bytes)
+            messages = held
+            session.holds(message.length)
+        }
+    }
+
+    /// The client has everything that was asked for before this command.
+    func letMessagesPass() {
+        guard let held = messages, session.isNext(slot) else { return }
+        messages = nil
+        session.passOn(held)
+    }
+}

@@ -1,0 +1,64 @@
+import Dispatch
+import Foundation
+import HotKeyMitigation
+import HotKeyTestSupport
+import RESP
+import RedisProxy
+import Testing
+
+extension ProxyTests {
+    /// The judge of transparency: random commands to a server directly and to an equal one through the proxy.
+    @Suite struct Differential {
+        /// Commands for each mode; `HOTKEY_DIFFERENTIAL` sets another number.
+        private static let commands =
+            ProcessInfo.processInfo.environment["HOTKEY_DIFFERENTIAL"].flatMap(Int.init) ?? 4000
+
+        @Test(arguments: [2, 3], [false, true])
+        func oneNodeAnswersAsDirectly(_ version: Int, _ isPipelined: Bool) async throws {
+            let servers = try await Rig.startNodes(2)
+            try await Rig.with(nodes: [servers[1]]) { rig in
+                try await rig.apply(
+                    .mitigate, [hot("s0", .cache), hot("h1", .cache), hot("z2", .cache), hot("k", .cache)])
+                let random = SeededGenerator(printing: "differential RESP\(version)\(isPipelined ? " pipelined" : "")")
+                let direct = servers[0].port
+                let proxied = rig.port
+                let seen = try await onThread {
+                    var run = try DifferentialRun(
+                        random: random, version: version, isPipelined: isPipelined, direct: direct, proxied: proxied,
+                        clients: 4)
+                    try run.run(commands: Self.commands)
+                    return run.seen
+                }
+                print("differential RESP\(version): \(seen.count) commands of the table were used")
+                // The run is random, so the shares are; far from all is a fault of the generator.
+                #expect(seen.count > (Self.commands >= 4000 ? 200 : 20))
+            }
+            for server in servers { await server.stop() }
+        }
+
+        /// Every command is either in the random stream or has a reason not to be.
+        @Test func theGrammarKnowsEveryCommand() {
+            let names = Set(
+                CommandGrammar.forms.flatMap { form in
+                    form[0].split(separator: "|").flatMap { first -> [String] in
+                        let first = first.lowercased()
+                        return [first]
+                            + (form.count > 1
+                                ? form[1].split(separator: "|").map { "\(first)|\($0.lowercased())" } : [])
+                    }
+                })
+            let missing = CommandTable.redis70.commands.map(\.name).filter { name in
+                !names.contains(name) && CommandGenerator.excluded[name] == nil
+                    && !name.hasPrefix("cluster|") && !name.hasSuffix("|help")
+            }
+            #expect(missing.isEmpty, "\(missing)")
+        }
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+func onThread<T: Sendable>(_ body: @escaping @Sendable () throws -> T) async throws -> T {
+    try await withCheckedThrowingContinuation { continuation in
+        Thread.detachNewThread { continuation.resume(with: Result { try body() }) }
+    }
+}
