@@ -12,6 +12,8 @@ public enum RedisProxyLimits {
     static let tickMilliseconds: Int64 = 100
     /// How often a node's clock is read for the expiry times of copies.
     static let clockSampleNanoseconds: UInt64 = 1_000_000_000
+    /// Bytes of one client's commands that wait for its own connection before no more of them are read.
+    static let boundOutboundBytesMax = 1024 * 1024
     /// Connections to one node that clients of one event loop have given back and that wait for the next client, and how long they
     /// do.
     static let idleBoundMax = 32

@@ -38,7 +38,10 @@ final class BoundConnection {
     private var loop: ProxyLoop { session.loop }
 
     /// Whether the client waits for something to happen, not only for a reply.
-    var isWaiting: Bool { head.map { $0.wait != .none } ?? false }
+    var isWaiting: Bool { head?.isBlocking ?? false }
+
+    /// Whether a reply is awaited that may take any time.
+    var isPatient: Bool { head.map { $0.wait != .none } ?? false }
 
     /// Whether nothing is carried any more. Asked when the client is owed nothing.
     var mayLeave: Bool { !state.mustStay && connection.pendingCount == 0 }
@@ -116,7 +119,7 @@ final class BoundConnection {
                 let isLast = head!.acknowledge(view, count: count)
                 return isLast ? .reply : .part
             case .message where isPush || counts.total > 0: break
-            case .other where isPush, .acknowledgement where isPush: break
+            case .other where isPush, .acknowledgement where isPush, nil where isPush: break
             default: return .reply
             }
         } else if !(state.reasons.contains(.monitor) && isMonitorLine(view.bytes)) {
@@ -171,6 +174,8 @@ final class BoundConnection {
                 connection.clientName = name
             }
         }
+        // It was not carried out, so it need not cost everybody's local values.
+        if written.isEverything, reply.bytes.starts(with: "-ERR unknown command".utf8) { written = WrittenKeys() }
         written.formUnion(silentWrites.take())
         return written
     }

@@ -11,6 +11,8 @@ final class BoundRequest: UpstreamRequest {
     private let slot: UInt32
     let change: CarriedState.Change
     let wait: WaitLimit
+    /// Whether it waits for another client's doing.
+    let isBlocking: Bool
     var written: WrittenKeys
     /// For `SUBSCRIBE` and its kin: which, and how many names.
     let subscription: (kind: SubscriptionCounts.Kind, names: Int)?
@@ -25,7 +27,8 @@ final class BoundRequest: UpstreamRequest {
     private var messages: ByteBuffer?
 
     init(
-        bound: BoundConnection, slot: UInt32, change: CarriedState.Change, wait: WaitLimit, written: WrittenKeys,
+        bound: BoundConnection, slot: UInt32, change: CarriedState.Change, wait: WaitLimit, isBlocking: Bool,
+        written: WrittenKeys,
         subscription: (kind: SubscriptionCounts.Kind, names: Int)? = nil,
         hello: (version: ProtocolVersion?, name: [UInt8]?)? = nil, endsServer: Bool = false
     ) {
@@ -33,6 +36,7 @@ final class BoundRequest: UpstreamRequest {
         self.slot = slot
         self.change = change
         self.wait = wait
+        self.isBlocking = isBlocking
         self.written = written
         self.subscription = subscription
         self.hello = hello

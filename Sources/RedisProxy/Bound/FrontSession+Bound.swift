@@ -189,7 +189,9 @@ extension FrontSession {
         if spec?.name == "wait", !bound.expectsTransaction { waitsFrom.withUnsafeReadableBytes { bound.sendAside($0) } }
         let isPatient = spec.map { BoundRoute.isPatient.contains($0.index) } ?? true
         let request = BoundRequest(
-            bound: bound, slot: reserveReply(), change: change, wait: isPatient ? .unbounded : wait, written: written,
+            bound: bound, slot: reserveReply(), change: change, wait: isPatient ? .unbounded : wait,
+            isBlocking: wait != .none,
+            written: written,
             subscription: subscription, hello: hello, endsServer: spec?.name == "shutdown")
         bound.send(command, request)
         if request.wait != .none { halt() }

@@ -148,6 +148,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
 
     private var mayReadMore: Bool {
         replies.count < loop.configuration.pipelineDepthMax && !isHalted
+            && bound?.connection.isCongested != true
             && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax
             && context?.channel.isWritable ?? false
     }

@@ -235,7 +235,7 @@ final class NodeState {
         let limit = timeoutNanoseconds / 1_000_000 / UInt64(RedisProxyLimits.tickMilliseconds)
         guard silentTicks > Int(limit) * RedisProxyLimits.silentTimeoutsMax else { return }
         silentTicks = 0
-        for (connection, _) in Array(dedicated.values) where connection.bound?.isWaiting == true {
+        for (connection, _) in Array(dedicated.values) where connection.bound?.isPatient == true {
             connection.close(.timeout)
         }
     }

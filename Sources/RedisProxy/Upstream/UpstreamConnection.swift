@@ -121,6 +121,9 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
         return true
     }
 
+    /// Whether its client should send no more for now: commands wait here until the node takes them.
+    var isCongested: Bool { outbound.readableBytes > RedisProxyLimits.boundOutboundBytesMax }
+
     /// The client has chosen another protocol version for its own connection.
     func speak(_ version: ProtocolVersion) { self.version = version }
 
@@ -152,6 +155,7 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
         context.writeAndFlush(wrapOutboundOut(outbound), promise: nil)
         // When the write was taken whole, the storage is ours alone again and is used again; otherwise a new one is made.
         outbound.clear()
+        bound?.session.resume()
     }
 
     func handlerAdded(context: ChannelHandlerContext) { self.context = context }

@@ -40,15 +40,16 @@ struct CommandGenerator {
     ]
 
     private let generic: [CommandSpec]
-    /// With a random number they would make a key that ends soon, and two servers do not see that at the same command.
-    private static let shortLived: Set = ["expire", "pexpire", "setex", "psetex", "getex"]
+    /// With a random number they would make a key that ends soon, which two servers do not see at the same command, or wait for
+    /// ever.
+    private static let notByChance: Set = ["expire", "pexpire", "setex", "psetex", "getex", "wait"]
 
     init(random: SeededGenerator, dumps: [[UInt8]], scriptSHA: String) {
         self.random = random
         self.dumps = dumps
         self.scriptSHA = scriptSHA
         generic = CommandTable.redis70.commands.filter { spec in
-            Self.excluded[spec.name] == nil && !Self.shortLived.contains(spec.name) && !spec.flags.contains(.blocking)
+            Self.excluded[spec.name] == nil && !Self.notByChance.contains(spec.name) && !spec.flags.contains(.blocking)
                 && !spec.hasSubcommands
                 && !spec.name.hasPrefix("cluster|")
         }
