@@ -141,7 +141,7 @@ extension ProxyTests {
             try await Rig.with { rig in
                 let client = try await rig.client()
                 for command in [
-                    "MULTI", "EXEC", "WATCH k", "KEYS *", "SCAN 0", "DBSIZE", "FLUSHALL", "CONFIG GET maxmemory",
+                    "KEYS *", "SCAN 0", "DBSIZE", "FLUSHALL", "CONFIG GET maxmemory",
                     "PUBLISH c m",
                     "PSUBSCRIBE c", "SUBSCRIBE c", "MONITOR", "WAIT 1 0", "SHUTDOWN", "DEBUG SLEEP 1", "CLUSTER INFO",
                     "RANDOMKEY",

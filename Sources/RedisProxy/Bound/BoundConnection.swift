@@ -27,6 +27,8 @@ final class BoundConnection {
     private(set) var expectsTransaction = false
     private(set) var expectedDatabase: Int? = 0
     private var hasLostChange = false
+    /// Before several nodes: the key that chose this one.
+    var anchor: [UInt8]?
 
     init(session: FrontSession, node: NodeState, connection: UpstreamConnection) {
         self.session = session
@@ -60,6 +62,28 @@ final class BoundConnection {
     /// Sends a command whose reply nobody wants.
     func sendAside(_ command: UnsafeRawBufferPointer) {
         _ = connection.send(command, PendingReply(target: .nobody, counter: 0, sentAt: loop.now, isProbe: false))
+    }
+
+    /// `MULTI` on the client's behalf, which has been answered before the node was known.
+    func beginTransaction(isSpoiled: Bool) {
+        expect(.multi)
+        let request = ClosureRequest { [self] result in
+            switch result {
+            case .reply(let view, _): state.answered(.multi, view.isError ? .error : .done)
+            case .failure: noteLoss(of: .multi)
+            }
+        }
+        multi.withUnsafeReadableBytes {
+            _ = connection.send(
+                $0, PendingReply(target: .request(request), counter: 0, sentAt: loop.now, isProbe: false))
+        }
+        if isSpoiled { spoilTransaction() }
+    }
+
+    /// A mistake ends a transaction at Redis; the node has to hear of one that the agent found.
+    func spoilTransaction() {
+        guard expectsTransaction else { return }
+        refusedCommand.withUnsafeReadableBytes { sendAside($0) }
     }
 
     /// Whether the next command gets no reply; asked once for each.
@@ -227,3 +251,7 @@ extension ProxyLoop {
         return Array(keys)
     }
 }
+
+private let multi = ByteBuffer(string: "*1\r\n$5\r\nMULTI\r\n")
+/// No command of any server: it makes a node count a mistake.
+private let refusedCommand = ByteBuffer(string: "*1\r\n$10\r\nHK.REFUSED\r\n")

@@ -74,6 +74,9 @@ extension FrontSession {
         guard let first = table.find(argument(0, of: command)) else {
             if isForAgentOrNobody(command), !bound.expectsTransaction {
                 handleUnknown(command)
+            } else if bound.anchor != nil {
+                handleUnknown(command)
+                bound.spoilTransaction()
             } else {
                 forward(bound, nil, command)
             }
@@ -88,6 +91,7 @@ extension FrontSession {
             answer(error: ProxyReply.notWhileSubscribed(spec.name))
             return
         }
+        guard staysOnItsNode(bound, spec, command) else { return }
         let isComplete = spec.accepts(argumentCount: arguments.count)
         switch BoundRoute.byIndex[spec.index] {
         case .plain: forward(bound, spec, command)
@@ -225,8 +229,7 @@ extension FrontSession {
 
     private func refuse(_ bound: BoundConnection, _ spec: CommandSpec, _ reason: String) {
         answer(error: ProxyReply.unsupported(spec.name, reason))
-        // A mistake ends a transaction at Redis; the node has to hear of this one.
-        if bound.expectsTransaction { refusedCommand.withUnsafeReadableBytes { bound.sendAside($0) } }
+        bound.spoilTransaction()
     }
 
     // MARK: Subscriptions
@@ -262,6 +265,4 @@ extension FrontSession {
     }
 }
 
-/// No command of any server: it makes a node count a mistake.
-private let refusedCommand = ByteBuffer(string: "*1\r\n$10\r\nHK.REFUSED\r\n")
 private let waitsFrom = ByteBuffer(string: "*1\r\n$4\r\nPING\r\n")

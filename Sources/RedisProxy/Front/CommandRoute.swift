@@ -15,6 +15,11 @@ enum CommandRoute {
     case keyless
     /// Goes over a connection of the client's own, where there is only one node.
     case bound
+    /// Before several nodes: waits for the first key.
+    case multi
+    case watch
+    /// `EXEC` and its kin, where there is no transaction.
+    case withoutTransaction
     case ping, echo, hello, auth, select, client, command, info, quit, reset, subscribe, unsubscribe
     case refused(String)
 
@@ -65,6 +70,8 @@ enum CommandRoute {
             "ping": .ping, "echo": .echo, "hello": .hello, "auth": .auth, "select": .select, "client": .client,
             "command": .command, "info": .info, "quit": .quit, "reset": .reset, "subscribe": .subscribe,
             "unsubscribe": .unsubscribe,
+            "multi": .multi, "watch": .watch, "exec": .withoutTransaction, "discard": .withoutTransaction,
+            "unwatch": .withoutTransaction,
             "mget": .split(.values), "mset": .split(.allOK), "del": .split(.sum), "unlink": .split(.sum),
             "exists": .split(.sum), "touch": .split(.sum),
         ]
@@ -89,8 +96,6 @@ enum CommandRoute {
 
     private static func refusal(_ spec: CommandSpec) -> String? {
         switch spec.name {
-        case "multi", "exec", "discard", "watch", "unwatch":
-            "a transaction needs a connection to one node for itself; connect to that node"
         case "migrate":
             "it moves keys between servers behind the placement's back; send it to the cache nodes themselves"
         case "wait":

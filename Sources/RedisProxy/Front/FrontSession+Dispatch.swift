@@ -6,8 +6,8 @@ extension FrontSession {
     /// Does what one command asks for. `command` holds exactly the command; its arguments are in ``arguments``.
     func handle(_ command: UnsafeRawBufferPointer) {
         loop.statistics.requests &+= 1
-        if let bound {
-            handleBound(bound, command)
+        guard isOrdinary else {
+            if let bound { handleBound(bound, command) } else if let opened { handleOpened(opened, command) }
             return
         }
         let name = argument(0, of: command)
@@ -47,6 +47,11 @@ extension FrontSession {
         case .container: handleSubcommand(spec, command)
         case .keyless: handleKeyless(spec, command)
         case .bound: bindAndHandle(spec, command)
+        case .multi:
+            opened = OpenTransaction()
+            answer(ProxyReply.ok)
+        case .watch: handleWatch(spec, command)
+        case .withoutTransaction: handleWithoutTransaction(spec)
         case .refused(let reason): answer(error: ProxyReply.unsupported(spec.name, reason))
         case .ping: handlePing(command)
         case .echo: answer(.bulk(Array(argument(1, of: command))))

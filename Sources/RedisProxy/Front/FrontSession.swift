@@ -25,7 +25,14 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     /// Names of the pub/sub channels this client listens to.
     var channels: Set<String> = []
     /// The connection to a node that this client has for itself while it carries state or waits; `nil` for most.
-    var bound: BoundConnection?
+    var bound: BoundConnection? {
+        didSet { isOrdinary = bound == nil && opened == nil }
+    }
+    /// `MULTI` has been answered, and which node it is for is not known yet.
+    var opened: OpenTransaction? {
+        didSet { isOrdinary = bound == nil && opened == nil }
+    }
+    private(set) var isOrdinary = true
     /// Writes of hot keys that are not answered yet. Until they are, this client's reads go home, behind them: a local value or
     /// a copy may still be the one that its own pipeline has just overwritten.
     var hotWritesUnderWay = 0

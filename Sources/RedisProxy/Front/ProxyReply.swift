@@ -38,6 +38,8 @@ enum ProxyReply {
         return prefix + "wrong number of arguments for '\(name)' command"
     }
 
+    static let abortedTransaction = "EXECABORT Transaction discarded because of previous errors."
+
     static func notWhileSubscribed(_ name: String) -> String {
         "ERR Can't execute '\(name)': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
     }
