@@ -13,6 +13,8 @@ import Testing
         ">3\r\n+message\r\n+c\r\n$2\r\nhi\r\n", "|1\r\n+ttl\r\n:3\r\n+OK\r\n",
         "|1\r\n+a\r\n%1\r\n+b\r\n+c\r\n*1\r\n|0\r\n:1\r\n",
         "*1\r\n*1\r\n*1\r\n*2\r\n$3\r\nabc\r\n*-1\r\n", "*3\r\n*2\r\n:1\r\n:2\r\n%1\r\n+k\r\n~1\r\n$-1\r\n#t\r\n",
+        // A push that stands inside another value is not one of its elements.
+        "*2\r\n+a\r\n>2\r\n+message\r\n*1\r\n:5\r\n:1\r\n",
     ]
 
     @Test(arguments: replies)

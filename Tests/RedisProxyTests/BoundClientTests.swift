@@ -71,6 +71,33 @@ extension ProxyTests {
             }
         }
 
+        /// RESP3 has a type of its own for messages, and they may stand inside the reply to a transaction.
+        @Test func whatLooksLikeAMessageIsAReply() async throws {
+            try await Transparency.withOneNode { rig, server in
+                let client = try await rig.client(onLoop: 0, version: 3)
+                let direct = try await server.client()
+                try await direct.command("HELLO", "3")
+                for each in [client, direct] {
+                    try await each.send(["SUBSCRIBE", "self"])
+                    _ = try await each.receive()
+                }
+                let lines = [
+                    "RPUSH l message self x", "LRANGE l 0 -1", "MULTI", "ECHO message", "ECHO self", "ECHO x", "EXEC",
+                    "DEL l",
+                ]
+                #expect(try await client.lines(lines) == direct.lines(lines))
+                await direct.close()
+                // The message to itself comes in the middle of the array of two.
+                let transaction = ["MULTI", "PUBLISH self hello", "ECHO a", "EXEC", "ECHO b"]
+                try await client.send(
+                    raw: transaction.flatMap { encode($0.split(separator: " ").map(String.init)) })
+                let message = ">3\r\n$7\r\nmessage\r\n$4\r\nself\r\n$5\r\nhello\r\n"
+                let bytes = "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n\(message):1\r\n$1\r\na\r\n$1\r\nb\r\n"
+                #expect(try await client.receiveRaw(count: bytes.utf8.count) == Array(bytes.utf8))
+                await client.close()
+            }
+        }
+
         /// Back-pressure reaches the node, which does with such a client what it does without the agent.
         @Test func aSubscriberOfTheNodeThatDoesNotReadIsTheNodesMatter() async throws {
             try await Transparency.withOneNode(["--client-output-buffer-limit", "pubsub", "8mb", "0", "0"]) {

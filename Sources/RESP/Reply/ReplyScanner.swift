@@ -34,8 +34,12 @@ public struct ReplyScanner {
                 } else {
                     position = end + 2
                 }
-            case UInt8(ascii: "*"), UInt8(ascii: "~"), UInt8(ascii: ">"):
+            case UInt8(ascii: "*"), UInt8(ascii: "~"):
                 valuesLeft += max(0, try number(bytes, end))
+                position = end + 2
+            case UInt8(ascii: ">"):
+                // Inside another value (a client that publishes to itself in a transaction) it stands beside the elements.
+                valuesLeft += max(0, try number(bytes, end)) + (position > 0 ? 1 : 0)
                 position = end + 2
             case UInt8(ascii: "%"):
                 valuesLeft += 2 * max(0, try number(bytes, end))

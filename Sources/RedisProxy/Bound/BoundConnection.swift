@@ -134,8 +134,10 @@ final class BoundConnection {
     /// Takes what is no reply, and tells what the value is.
     func place(_ view: ReplyView) -> Place {
         let head = head
+        // RESP3 has a type for what is no reply. In RESP2 a client that listens to channels gets no other arrays.
         if view.bytes[0] == UInt8(ascii: ">")
-            || view.bytes[0] == UInt8(ascii: "*") && (counts.total > 0 || head?.subscription != nil)
+            || view.bytes[0] == UInt8(ascii: "*") && connection.version == .resp2
+                && (counts.total > 0 || head?.subscription != nil)
         {
             let isPush = view.bytes[0] == UInt8(ascii: ">")
             switch Announcement(view.bytes) {

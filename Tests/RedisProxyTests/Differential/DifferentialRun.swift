@@ -207,7 +207,8 @@ struct DifferentialRun {
                 let length = array.withUnsafeBytes({ try? scanner.scan(UnsafeRawBufferPointer(rebasing: $0[start...])) }
                 )
             else { return nil }
-            found.append(Array(array[start..<start + length]))
+            let value = Array(array[start..<start + length])
+            if value[0] != UInt8(ascii: ">") { found.append(value) }
             start += length
         }
         return found
