@@ -129,6 +129,19 @@ extension ProxyTests {
             }
         }
 
+        @Test func aLongTransactionWithLargeValuesGoesThrough() async throws {
+            try await Self.withOneNode { rig, _ in
+                let client = try await rig.client()
+                let value = String(repeating: "v", count: 4096)
+                let commands =
+                    [["MULTI"]] + (0..<5000).map { ["APPEND", "k\($0 % 7)", value] } + [["EXEC"], ["STRLEN", "k0"]]
+                let replies = try await client.pipeline(commands)
+                #expect(replies[5001].elements?.count == 5000)
+                #expect(replies[5002] == .integer(715 * 4096))
+                await client.close()
+            }
+        }
+
         @Test func aTransactionThatLosesItsNodeEndsTheClient() async throws {
             let server = try await RedisServer.start()
             try await Rig.with(nodes: [server]) { rig in

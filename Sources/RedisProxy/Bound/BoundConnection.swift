@@ -56,7 +56,10 @@ final class BoundConnection {
         expect(request.change)
         node.countBoundRequest()
         let entry = PendingReply(target: .request(request), counter: 0, sentAt: loop.now, isProbe: false)
-        if !connection.send(command, entry) { request.fail(.overloaded(isAnswering: true), node.node) }
+        guard !connection.send(command, entry) else { return }
+        // What comes behind it must not be carried out without it.
+        request.fail(.overloaded(isAnswering: true), node.node)
+        connection.close(.overloaded(isAnswering: true))
     }
 
     /// Sends a command whose reply nobody wants.

@@ -77,6 +77,7 @@ final class BoundRequest: UpstreamRequest {
     }
 
     private func finish(_ reply: ByteBuffer) {
+        session.holds(-(messages?.readableBytes ?? 0))
         var whole = messages ?? ByteBuffer()
         if parts.readableBytes > 0 {
             whole.writeImmutableBuffer(parts)
@@ -124,6 +125,7 @@ final class BoundRequest: UpstreamRequest {
     func letMessagesPass() {
         guard let held = messages, session.isNext(slot) else { return }
         messages = nil
+        session.holds(-held.readableBytes)
         session.passOn(held)
     }
 }

@@ -34,7 +34,8 @@ enum BoundRoute {
     /// Redis takes these while a script holds it up, and they may take long.
     static let isPatient = Set(
         CommandTable.redis70.commands.filter {
-            $0.flags.contains(.admin) || ["script|kill", "function|kill", "shutdown", "migrate"].contains($0.name)
+            $0.flags.contains(.admin)
+                || ["script|kill", "function|kill", "shutdown", "migrate", "flushall", "flushdb"].contains($0.name)
         }.map(\.index))
 }
 

@@ -297,7 +297,6 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     }
 
     func passOn(_ messages: ByteBuffer) {
-        heldBytes = 0
         guard context != nil else { return }
         write(messages)
         touch()
@@ -309,6 +308,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
         if replies.isEmpty { passOn(message) } else { complete(reserveReply(), message) }
     }
 
+    /// Messages wait for an older reply, or (negative) do so no more.
     func holds(_ bytes: Int) { heldBytes += bytes }
 
     /// Whether its own connection may read more for this client.

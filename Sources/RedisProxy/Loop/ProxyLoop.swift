@@ -15,6 +15,7 @@ import RESP
 ///                 ├─ hot, read ─────▶ HotRead:  local cache │ a copy │ home
 ///                 ├─ hot, written ──▶ HotWrite: home, then every local cache and copy
 ///                 ├─ several keys ──▶ SplitJoin: one command a node
+///                 ├─ carries state ─▶ BoundConnection: to the node, over a connection of its own
 ///                 └─ HK.…, CLIENT …─▶ answered here or by the agent
 ///     client ◀─ reply slots, in order ◀───────────────────────────────────┘
 ///
