@@ -53,7 +53,10 @@ extension RESPValue {
                 return .verbatim(format: String(decoding: contents[..<3], as: UTF8.self), Array(contents[4...]))
             case UInt8(ascii: "*"): return try elements(depth).map(RESPValue.array) ?? .null
             case UInt8(ascii: "~"): return .set(try elements(depth) ?? [])
-            case UInt8(ascii: ">"): return .push(try elements(depth) ?? [])
+            case UInt8(ascii: ">"):
+                let parts = try elements(depth) ?? []
+                // Inside another value it is none of its elements.
+                return depth == 0 ? .push(parts) : try value(depth: depth + 1)
             case UInt8(ascii: "%"): return .map(try pairs(depth))
             case UInt8(ascii: "|"):
                 _ = try pairs(depth)
