@@ -13,7 +13,11 @@ extension ProxyTests {
         private static let commands =
             ProcessInfo.processInfo.environment["HOTKEY_DIFFERENTIAL"].flatMap(Int.init) ?? 4000
 
-        @Test(arguments: [2, 3], [false, true])
+        /// `HOTKEY_DIFFERENTIAL_VERSION` chooses one protocol version.
+        private static let versions =
+            ProcessInfo.processInfo.environment["HOTKEY_DIFFERENTIAL_VERSION"].flatMap(Int.init).map { [$0] } ?? [2, 3]
+
+        @Test(arguments: versions, [false, true])
         func oneNodeAnswersAsDirectly(_ version: Int, _ isPipelined: Bool) async throws {
             let servers = try await Rig.startNodes(2)
             try await Rig.with(nodes: [servers[1]]) { rig in

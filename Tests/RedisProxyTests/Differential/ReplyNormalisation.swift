@@ -114,6 +114,8 @@ enum ReplyNormalisation {
 
     private static func scan(_ value: RESPValue, _ parts: (RESPValue) -> [String]) -> String {
         guard case .array(let both) = value, both.count == 2 else { return "\(value)" }
+        // Which part of a table comes first is its own matter.
+        guard both[0] == .bulk("0") else { return "not the end" }
         return "\(both[0]) \(sorted(parts(both[1])))"
     }
 
