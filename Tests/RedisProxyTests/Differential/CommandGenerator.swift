@@ -65,14 +65,17 @@ struct CommandGenerator {
             if form[0].hasPrefix("FLUSH") || form[0] == "SWAPDB", !chance(20) { form = ["DBSIZE"] }
             words = expand(form[...])
         }
-        // `CLIENT KILL` with another number would mean a client of one server only, a blocking command might wait for ever.
-        if words[0] != Array("CLIENT".utf8), !mayBlock(words[0]), chance(3) { spoil(&words) }
+        // `CLIENT KILL` with another number would mean a client of one server only, a blocking command might wait for
+        // ever, and SPOP without its count draws at random.
+        if words[0] != Array("CLIENT".utf8), !mustStayWhole(words[0]), chance(3) { spoil(&words) }
         if chance(10) { words[0] = Array(String(decoding: words[0], as: UTF8.self).lowercased().utf8) }
         return words
     }
 
-    private func mayBlock(_ name: [UInt8]) -> Bool {
-        name.withUnsafeBytes { CommandTable.redis70.find($0) }.map { $0.flags.contains(.blocking) || $0.name == "wait" }
+    private func mustStayWhole(_ name: [UInt8]) -> Bool {
+        name.withUnsafeBytes { CommandTable.redis70.find($0) }.map {
+            $0.flags.contains(.blocking) || ["wait", "spop"].contains($0.name)
+        }
             ?? false
     }
 
