@@ -405,13 +405,16 @@ final class SimulatedOperator {
             isBusy = false
             done()
         }
-        func attempt(controlVersion: Int32?) {
+        func attempt(controlVersion: Int32?, isCaughtUp: Bool = false) {
             call(.get(world.paths.pins, watch: false)) { reply in
                 do {
                     guard case .value(let value) = reply else { return }
                     let document = try RegistryCodec.decode(PinsDocument.self, from: value.data, source: "pins")
                     if edit.isContained(in: document) { return finish() }
                     guard let changed = edit.apply(to: document, now: start) else {
+                        guard isCaughtUp else {
+                            return call(.sync) { _ in attempt(controlVersion: controlVersion, isCaughtUp: true) }
+                        }
                         return self.world.violation("\(self.name): \(edit.change) found nothing to change")
                     }
                     var operations = [

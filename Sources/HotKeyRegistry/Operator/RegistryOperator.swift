@@ -256,16 +256,28 @@ public struct RegistryOperator: Sendable {
     }
 
     /// Runs `attempt` until it neither loses against another writer nor ends in the unknown. An attempt must begin by
-    /// reading, and recognise what an earlier one of its own has written.
+    /// reading, and recognise what an earlier one of its own has written. One that finds nothing to change is made again on a server
+    /// that has caught up.
     func retrying(_ path: String, _ attempt: () async throws -> Attempt) async throws -> EditOutcome {
         var backoff = Backoff(millisecondsMin: 4, millisecondsMax: RegistryLimits.editBackoffMillisecondsMax)
         var lastError: StoreError?
         var (drops, deadlines, mayBeWritten) = (0, 0, false)
+        var isCaughtUp = false
         for _ in 0..<RegistryLimits.editAttemptsMax {
             do {
                 switch try await attempt() {
                 case .done(let version): return EditOutcome(changed: true, path: path, version: version)
-                case .unchanged(let version): return EditOutcome(changed: false, path: path, version: version)
+                case .unchanged(let version) where isCaughtUp:
+                    return EditOutcome(changed: false, path: path, version: version)
+                case .unchanged:
+                    // The server may lag:
+                    //   1. an operator pins a key through one server
+                    //   2. his next session is with another one, which has not heard of it
+                    //   3. he unpins the key: nothing to change, and it stays pinned
+                    // A write that is based on an old state is refused by its version; only this has to be asked for.
+                    try await registry.store.sync(paths.appNode)
+                    isCaughtUp = true
+                    continue
                 }
             } catch let error as RegistryError {
                 guard let store = error.store, store.isRetriable else { throw error }
@@ -288,6 +300,7 @@ public struct RegistryOperator: Sendable {
                     throw RegistryStore.dropped(bytes, path: path)
                 }
             }
+            isCaughtUp = false
             try await Task.sleep(for: backoff.next(random: .random(in: 0..<1)))
         }
         if let lastError, lastError.leavesOutcomeUnknown {
