@@ -16,7 +16,7 @@ import Testing
         (["pin", String(repeating: "k", count: 1_025)], "at most 1024 bytes"),
         (["mode", "on"], "one of 'off', 'observe' or 'mitigate'"),
         (["mode", "--reason", "x"], "name the mode to set"),
-        (["rules"], "rules show, rules apply FILE or rules validate FILE"),
+        (["rules"], "rules show, rules apply FILE, rules validate FILE or rules explain KEY"),
         (["topology"], "topology show or topology apply FILE"),
         (["init", "--nodes", "127.0.0.1:7001"], "is not NAME=HOST:PORT"),
         (["init", "--nodes", "a=127.0.0.1"], "is not NAME=HOST:PORT"),

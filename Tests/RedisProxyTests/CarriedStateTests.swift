@@ -33,6 +33,9 @@ extension ProxyTests {
             CLIENT TRACKING on! => free
             MONITOR => stays, PING => stays, RESET => free
             CLIENT GETNAME => free
+            CLIENT SETNAME x => free
+            MULTI, CLIENT SETNAME x?, EXEC => stays, RESET => free
+            MULTI, CLIENT SETNAME x?, DISCARD => free
             READONLY! => free
             READONLY => stays
             """

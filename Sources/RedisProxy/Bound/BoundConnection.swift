@@ -188,6 +188,7 @@ final class BoundConnection {
             transactionWrites = WrittenKeys()
             counts = SubscriptionCounts()
             connection.speak(.resp2)
+            connection.clientName = []
             session.forgetByReset()
         case .select where outcome == .error: expectedDatabase = state.database
         case .multi where outcome == .error: expectsTransaction = state.reasons.contains(.transaction)

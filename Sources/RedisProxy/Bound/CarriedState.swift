@@ -33,6 +33,8 @@ struct CarriedState {
         case user, identity, monitor, reset
         case tracking(Bool)
         case noEvict(Bool)
+        /// Known at once from its own reply, and only then.
+        case name
         /// Something that has no case of its own.
         case unclear
     }
@@ -66,7 +68,7 @@ struct CarriedState {
             reasons.subtract([.transaction, .watch])
             return
         case _ where outcome == .error: return
-        case .none: break
+        case .none, .name: break
         case .multi: reasons.insert(.transaction)
         case .discard:
             hasQueuedChange = false
@@ -139,6 +141,7 @@ extension CarriedState.Change {
         case "auth": self = .user
         case "client|id", "client|info": self = .identity
         case "monitor": self = .monitor
+        case "client|setname": self = .name
         case "reset": self = .reset
         case "client|tracking": self = .tracking(CommandTable.equalsIgnoringCase(argument(2), "ON"))
         case "client|no-evict": self = .noEvict(CommandTable.equalsIgnoringCase(argument(2), "ON"))
