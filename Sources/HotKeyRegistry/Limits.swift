@@ -61,13 +61,15 @@ public enum RegistryLimits {
     public static let gatherMilliseconds = 50
     /// A multi carries at most this many bytes of data; ZooKeeper refuses requests of 1 MiB.
     public static let multiBytesMax = 512 << 10
+    /// Where servers drop larger ones: so many, and not less. A transaction holds one bucket at least, whatever that has.
+    static let multiBytesMin = 8 << 10
     public static let publishAttemptsMax = 8
     /// However a publication is split and however much changes: one coordinator's transactions in any second.
-    public static let transactionsPerSecondMax = 20
+    public static let transactionsPerSecondMax = 19
     /// A second by the servers' clock, which may run faster than ours.
     static let transactionWindow = Duration.milliseconds(1_010)
     /// By so much the versions leap when the head is lost, or older than what was seen of it: agents may have seen later ones than
-    /// the coordinator. At 20 publications a second this many take 14 hours.
+    /// the coordinator. At 19 publications a second this many take 15 hours.
     static let versionLeap: Int64 = 1 << 20
     /// The same for epochs when the head is lost. They are the seconds at which coordinators began, and more only where several began
     /// within one second.

@@ -1,7 +1,8 @@
-import HotKeyRegistry
 import HotKeyTestSupport
 import Testing
 import ZooKeeper
+
+@testable import HotKeyRegistry
 
 extension WithServers {
     /// Rubbish by ZooKeeper's own command line under a running coordinator and a running agent.
@@ -117,6 +118,37 @@ extension WithServers {
                 try await eventually("the bucket") {
                     let hotSet = try await app.makeOperator(client).hotSet()
                     return hotSet.problems.isEmpty && hotSet.records == expected
+                }
+            }
+        }
+
+        /// Valid, so that whoever reads it believes it: older than the head names, and of the very version that it names.
+        @Test func theCoordinatorReplacesABucketThatSomebodyElseWrote() async throws {
+            try await withFleet { server, app, client, agent, reader in
+                let expected = reader.current.hot
+                let ann = try app.makeOperator(client)
+                for isOlder in [true, false] {
+                    let (path, head, reigns) = (app.paths.bucket(0x0c), try await ann.hotSet().head, agent.reigns)
+                    let foreign = HotBucket(
+                        version: isOlder ? 0 : head.buckets[0x0c], keys: [record("a", .cooling, copies: 9)])
+                    try await client.set(path, try RegistryCodec.encode(foreign, source: path), version: nil)
+                    try await eventually("the coordinator begins anew") { agent.reigns > reigns }
+                    let repaired = try await eventually(
+                        "the bucket", value: { try await ann.hotSet() },
+                        until: { $0.problems.isEmpty && $0.records == expected })
+                    #expect(repaired.head.buckets[0x0c] > head.buckets[0x0c], "agents are told of it")
+                    try await follow(reader, "the same") {
+                        $0.hot == expected && $0.position ?? head.position > head.position
+                    }
+                    #expect(
+                        app.lines.all.contains { $0.hasPrefix("error") && $0.contains("is not what was published") })
+                }
+                // Whoever begins now holds what everybody holds.
+                try await app.with { lateClient in
+                    let late = RegistrySubscriber(store: lateClient, paths: app.paths, logger: app.logger)
+                    try await running([{ try await late.run() }]) {
+                        try await follow(late, "the hot set") { $0.hot == expected && $0.problems.isEmpty }
+                    }
                 }
             }
         }

@@ -227,6 +227,40 @@ extension WithServers {
             await proxy.stop()
         }
 
+        /// Only a connection that breaks during a request says anything about its size.
+        @Test func whatWasNeverSentIsNotTakenForTooLarge() async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                try await app.initialise(client)
+                try await app.lead(client) { leadership in
+                    let memory = PublisherMemory()
+                    func publish(failing error: any Error) async throws {
+                        let calls = Guarded(0)
+                        // As a step-down does, the second time.
+                        let store = FaultingStore(store: client) {
+                            .instead(
+                                calls.with {
+                                    $0 += 1; return $0 == 1
+                                } ? error : CancellationError())
+                        }
+                        let publisher = try await HotSetPublisher.open(
+                            store: store, paths: app.paths, leadership: leadership, coordinator: leadership.agent,
+                            memory: memory, logger: app.logger)
+                        let long = String(repeating: "k", count: 1_000)
+                        await publisher.submit((0..<5).map { .set(record(KeyName("\(long)\($0)"))) })
+                        await #expect(throws: CancellationError.self) { try await publisher.flush() }
+                        #expect(calls.with { $0 } == 2)
+                    }
+                    for _ in 1...4 {
+                        try await publish(failing: StoreError(.deadlineExceeded))
+                        #expect(memory.dropped() == nil && memory.multiBytesMax == RegistryLimits.multiBytesMax)
+                    }
+                    for _ in 1...3 { try await publish(failing: largeRequestCutOff) }
+                    #expect(memory.dropped()?.isSplit == true)
+                }
+            }
+        }
+
         /// Its server answers reads for a while, and the ensemble hears nothing of it.
         @Test func aLeaderBehindAFollowerWithoutItsLeaderStops() async throws {
             let ensemble = try await ZooKeeperEnsemble.start(servers: 3)

@@ -60,13 +60,15 @@ final class TestAgent: Sendable {
     private func lead(_ leadership: Leadership) async throws {
         let publisher = try await HotSetPublisher.open(
             store: store, paths: app.paths, leadership: leadership, coordinator: leadership.agent,
-            seen: subscriber.current.position, memory: memory, checkMilliseconds: 300, logger: app.logger)
+            seen: subscriber.current.position, isRegistryOlder: subscriber.current.isRegistryOlder, memory: memory,
+            checkMilliseconds: 300, logger: app.logger)
         reign.with { $0 = ($0.count + 1, publisher) }
         defer { reign.with { $0.publisher = nil } }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await publisher.run() }
             group.addTask {
                 while true {
+                    if self.subscriber.current.isRegistryOlder { await publisher.beginEpoch() }
                     await publisher.replaceAll(self.heat.with { $0 })
                     try await Task.sleep(for: .milliseconds(20))
                 }
@@ -76,3 +78,67 @@ final class TestAgent: Sendable {
         }
     }
 }
+
+/// A store whose writes fail as told, before they are sent or after they have been carried out.
+struct FaultingStore: CoordinationStore {
+    enum Fault: Sendable {
+        case none
+        case instead(any Error)
+        case afterwards(any Error)
+    }
+
+    let store: any CoordinationStore
+    /// Asked once for each write.
+    let next: @Sendable () -> Fault
+
+    private func faulting<Result>(_ body: () async throws -> Result) async throws -> Result {
+        switch next() {
+        case .none: return try await body()
+        case .instead(let error): throw error
+        case .afterwards(let error):
+            _ = try await body()
+            throw error
+        }
+    }
+
+    var connectionStates: ConnectionStates { store.connectionStates }
+    var lease: SessionLease? { store.lease }
+    func get(_ path: String) async throws -> NodeValue { try await store.get(path) }
+    func get(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeValue {
+        try await store.get(path, onEvent: onEvent)
+    }
+    func exists(_ path: String) async throws -> NodeStat? { try await store.exists(path) }
+    func exists(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeStat? {
+        try await store.exists(path, onEvent: onEvent)
+    }
+    func children(_ path: String) async throws -> NodeChildren { try await store.children(path) }
+    func children(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeChildren {
+        try await store.children(path, onEvent: onEvent)
+    }
+    func sync(_ path: String) async throws { try await store.sync(path) }
+    func accessControl(_ path: String) async throws -> (acl: [AccessControl], stat: NodeStat) {
+        try await store.accessControl(path)
+    }
+    func set(_ path: String, _ data: [UInt8], version: Int32?) async throws -> NodeStat {
+        try await faulting { try await store.set(path, data, version: version) }
+    }
+    func create(_ path: String, _ data: [UInt8], mode: CreateMode, acl: [AccessControl]) async throws -> String {
+        try await faulting { try await store.create(path, data, mode: mode, acl: acl) }
+    }
+    func delete(_ path: String, version: Int32?) async throws {
+        try await faulting { try await store.delete(path, version: version) }
+    }
+    func multi(_ operations: [StoreOperation]) async throws -> [StoreOperationResult] {
+        try await faulting { try await store.multi(operations) }
+    }
+    func setAccessControl(_ path: String, _ acl: [AccessControl], aclVersion: Int32?) async throws {
+        try await faulting { try await store.setAccessControl(path, acl, aclVersion: aclVersion) }
+    }
+}
+
+/// As a connection that breaks during a request that may have been too large.
+let largeRequestCutOff: StoreError = {
+    var error = StoreError(.connectionLoss)
+    error.requestBytes = 50_000
+    return error
+}()

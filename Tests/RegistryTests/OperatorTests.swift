@@ -195,6 +195,35 @@ extension WithServers {
             }
         }
 
+        /// Three requests that are cut off are taken for too large, but not before the last of them has been looked for.
+        @Test(arguments: [false, true]) func anEditThatIsCutOffThriceIsReadBackBeforeItIsGivenUp(
+            isLastWritten: Bool
+        ) async throws {
+            let app = try await TestApp()
+            try await app.with { client in
+                try await app.initialise(client)
+                let writes = Guarded(0)
+                let store = FaultingStore(store: client) {
+                    let isLast = writes.with {
+                        $0 += 1
+                        return $0 == 3
+                    }
+                    return isLast && isLastWritten ? .afterwards(largeRequestCutOff) : .instead(largeRequestCutOff)
+                }
+                let ann = try app.makeOperator(store)
+                if isLastWritten {
+                    #expect(try await ann.setMode(.off).changed)
+                    #expect(try await ann.control().document.mode == .off)
+                    #expect(try await ann.history().count == 1)
+                } else {
+                    let error = await #expect(throws: RegistryError.self) { try await ann.setMode(.off) }
+                    #expect(error?.code == .requestDropped)
+                    #expect(try await ann.control().version == 0)
+                }
+                #expect(writes.with { $0 } == 3)
+            }
+        }
+
         @Test func anEditAcrossABrokenConnectionIsMadeOnce() async throws {
             let app = try await TestApp()
             try await app.with { client in try await app.initialise(client) }

@@ -322,16 +322,140 @@ private struct Registry {
         var memory = UnansweredPublications()
         let small = RegistryLimits.droppedRequestBytesMin - 1
         for _ in 0..<10 { memory.unanswered(small) }
-        #expect(memory.dropped() == nil)
+        var dropped = memory.dropped()
+        #expect(dropped == nil)
         for _ in 0..<2 { memory.unanswered(50_000) }
         memory.answered(60_000)
         for _ in 0..<2 { memory.unanswered(50_000) }
-        #expect(memory.dropped() == nil, "larger ones are answered")
+        dropped = memory.dropped()
+        #expect(dropped == nil, "larger ones are answered")
         memory.unanswered(40_000)
         memory.answered(small)
-        #expect(memory.dropped() == 40_000)
-        #expect(memory.dropped() == nil, "the next try decides")
-        memory.unanswered(50_000)
-        #expect(memory.dropped() == 40_000)
+        dropped = memory.dropped()
+        #expect(dropped == .init(bytes: 40_000, isSplit: true))
+        dropped = memory.dropped()
+        #expect(dropped == nil, "the next try decides")
+        #expect(memory.multiBytesMax == 20_000, "and it is smaller")
+        memory.unanswered(18_000)
+        dropped = memory.dropped()
+        #expect(dropped == .init(bytes: 18_000, isSplit: true))
+        memory.answered(9_000)
+        #expect(memory.multiBytesMax == 9_000)
+        memory.unanswered(9_500)
+        dropped = memory.dropped()
+        #expect(dropped == .init(bytes: 9_500, isSplit: true))
+        #expect(memory.multiBytesMax == RegistryLimits.multiBytesMin)
+        memory.unanswered(9_500)
+        dropped = memory.dropped()
+        #expect(dropped == .init(bytes: 9_500, isSplit: false), "not less than a bucket or two")
+        #expect(memory.multiBytesMax == RegistryLimits.multiBytesMin)
+    }
+
+    /// The memory outlives its publishers, and with it the bound of a second.
+    @Test func aSecondOfTransactionsIsOneForAllPublishersOfAnAgent() {
+        let memory = PublisherMemory()
+        let now = ContinuousClock.now
+        for _ in 0..<RegistryLimits.transactionsPerSecondMax {
+            #expect(memory.wait(at: now) == nil)
+            memory.noteTransaction(answeredAt: now)
+        }
+        #expect(memory.wait(at: now) == RegistryLimits.transactionWindow)
+        #expect(RegistryLimits.transactionsPerSecondMax < 20)
+    }
+
+    /// A bound that was learned holds for what is split, and for the head.
+    @Test func smallBoundsMakeSmallTransactions() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(
+            registry.published, paths: paths, bounds: .init(multiBytesMax: RegistryLimits.multiBytesMin))
+        _ = planner.submit((0..<300).map { .set(record(KeyName("key-\($0)"))) })
+        let publication = try #require(try registry.publish(&planner))
+        #expect(publication.steps.count > 5)
+        for step in publication.steps {
+            let data = step.operations.reduce(0) { sum, operation in
+                if case .set(_, let data, _) = operation { sum + data.count } else { sum }
+            }
+            #expect(data <= RegistryLimits.multiBytesMin && step.requestBytes > data)
+        }
+        for round in 0..<20 {
+            _ = planner.submit((0..<3).map { .set(record(KeyName("key-\(round)-\($0)"))) })
+            _ = try registry.publish(&planner)
+            #expect(registry.nodes[paths.hot]!.data.count <= RegistryLimits.multiBytesMin / 2)
+        }
+    }
+
+    /// An agent that is one version behind, and whose content of a torn bucket no list of changes takes away.
+    @Test func agentsReadATornBucketThatAChangeIsPublishedWith() throws {
+        var registry = try Registry()
+        var first = PublishPlanner(registry.published, paths: paths)
+        let keys = keysThatOverfillABucket
+        _ = first.submit([.set(record(keys[0])), .set(record(keys[1]))])
+        _ = try registry.publish(&first)
+        var view = HotSetView()
+        let incarnation = HeadIncarnation(createdTransaction: 7, createdAtMilliseconds: 0)
+        func follow(_ isReadExpected: Bool) {
+            let head = registry.head
+            let decision = view.take(head, incarnation: incarnation, nodeVersion: 0)
+            guard case .read(let buckets) = decision else { return }
+            #expect(isReadExpected)
+            let read = buckets.map { ($0, HotSetView.BucketRead.good(registry.bucket($0))) }
+            let taken = view.apply(
+                head, incarnation: incarnation, nodeVersion: 0, buckets: Dictionary(uniqueKeysWithValues: read),
+                isLastRound: false)
+            #expect(taken == .applied)
+        }
+        follow(true)
+        #expect(view.records.count == 2)
+        // Rubbish, nothing, and an older one.
+        for (round, damage) in [("rubbish", 3 as Int32), nil, (#"{"schema":1,"version":1,"keys":[]}"#, 9)].enumerated()
+        {
+            registry.nodes[paths.bucket(5)] = damage.map { (Array($0.0.utf8), $0.1) }
+            var next = PublishPlanner(registry.published, paths: paths)
+            _ = next.submit([.set(record(keys[2 + round]))])
+            _ = try registry.publish(&next)
+            follow(true)
+            #expect(view.records == registry.published.records)
+            #expect(Set(view.records[bucket: 5].keys) == [keys[2 + round]])
+            _ = next.submit([.set(record("a", copies: round))])
+            _ = try registry.publish(&next)
+            follow(false)
+            #expect(view.records == registry.published.records, "and on from there by changes alone")
+            _ = next.submit([.set(record(keys[10]))])
+            _ = try registry.publish(&next)
+            follow(false)
+        }
+    }
+
+    /// Somebody else wrote a bucket and said the version that the head names: agents that hold that version do not read it.
+    @Test func aBucketThatWasWrittenSinceItsHeadIsWrittenAnew() throws {
+        var registry = try Registry()
+        var first = PublishPlanner(registry.published, paths: paths)
+        _ = first.submit([.set(record("a"))])
+        _ = try registry.publish(&first)
+        var published = registry.published
+        published.headStat.modifiedTransaction = 100
+        func setBucket(_ transaction: Int64) {
+            guard case .good(let bucket, var stat) = published.buckets[0x0c] else { return }
+            stat.modifiedTransaction = transaction
+            published.buckets[0x0c] = .good(bucket, stat)
+        }
+        setBucket(100)
+        #expect(PublishPlanner(published, paths: paths).isIdle)
+        setBucket(101)
+        var next = PublishPlanner(published, paths: paths)
+        let publication = try #require(try registry.publish(&next))
+        #expect(publication.steps.flatMap(\.buckets) == [0x0c] && registry.head.changes.isEmpty)
+    }
+
+    @Test func anEpochIsBegunOnce() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        planner.beginEpoch()
+        #expect(!planner.isIdle)
+        let publication = try #require(try registry.publish(&planner))
+        #expect(
+            publication.steps.flatMap(\.buckets).isEmpty && registry.head.position == HotPosition(epoch: 4, version: 1))
+        planner.beginEpoch()
+        #expect(planner.isIdle, "it is this one's already")
     }
 }

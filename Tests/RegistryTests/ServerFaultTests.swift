@@ -105,16 +105,30 @@ extension WithServers {
             #expect(try await ann.rules().version == 0, "nothing was written")
             #expect(try await ann.setMode(.observe).changed, "what fits is written")
 
-            // A publication that is too large ends the coordinator's attempts for a while, not in a loop.
+            // A publication that is too large is told, and goes through in parts that are not.
             let long = String(repeating: "k", count: 1_000)
-            agent.heat([record("a")] + (0..<40).map { record(KeyName("\(long)\($0)")) })
-            try await eventually("it is told") {
+            let fitting = [record("a")] + (0..<40).map { record(KeyName("\(long)\($0)")) }
+            agent.heat(fitting)
+            func isTold(_ how: String) -> Bool {
                 app.lines.all.contains {
                     $0.hasPrefix("warning") && $0.contains("jute.maxbuffer") && $0.contains(app.paths.hot)
+                        && $0.contains(how)
                 }
             }
+            try await follow(reader, "in smaller transactions") { $0.hot.count == 41 }
+            #expect(isTold("smaller transactions"))
+            let learned = agent.reigns
+            #expect(learned <= 12, "\(learned)")
+            // What is learned stays.
+            agent.heat(fitting.map { record($0.key, .cooling) })
+            try await follow(reader, "all of them changed") { $0.hot.allSatisfy { $0.state == .cooling } }
+            #expect(agent.reigns == learned)
+            // A single bucket that is too large ends the coordinator's attempts for a while, not in a loop.
+            agent.heat(fitting.map { record($0.key, .cooling) } + keysThatOverfillABucket.prefix(30).map { record($0) })
+            try await eventually("it gives up") { isTold("standing again") && agent.publisher == nil }
             let reigns = agent.reigns
-            #expect(agent.publisher == nil && reigns <= 4, "\(reigns)")
+            print("jute.maxbuffer 20000: \(learned) leaderships until everything was published, \(reigns) in all")
+            #expect(reigns <= learned + 6, "\(reigns)")
             // The others are not concerned: news reach them, and nobody tries again and again.
             for round in 1...20 {
                 _ = try await ann.pin(KeyName("k\(round)"))
@@ -124,7 +138,7 @@ extension WithServers {
                 }
                 try await Task.sleep(for: .milliseconds(100))
             }
-            #expect(agent.reigns == reigns && reader.current.hot.count == 1)
+            #expect(agent.reigns == reigns && reader.current.hot.count == 41)
         }
 
         @Test func oneServerOfThreeHangsAndTwoAreKilled() async throws {

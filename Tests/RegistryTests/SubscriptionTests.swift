@@ -87,6 +87,38 @@ private func node(_ number: Int64) -> HeadIncarnation {
         #expect(torn.take(head(4, 914, [a: 914, foobar: 913]), incarnation: node(7), nodeVersion: 3) == .read([a]))
     }
 
+    /// 912 was published and applied here, the data set back to 911, and another 912 published by a coordinator that knew nothing
+    /// of the first.
+    @Test func theSameVersionInAnotherEpochIsAnotherOne() {
+        var view = viewAt912()
+        let next = head(
+            4, 912, [a: 912, foobar: 912], [HotChange(version: 912, key: "a", record: record("a", .cooling))])
+        #expect(view.take(next, incarnation: node(7), nodeVersion: 1) == .read([a, foobar]))
+        let buckets: [Int: HotSetView.BucketRead] = [
+            a: .good(HotBucket(version: 912, keys: [record("a", .cooling)])),
+            foobar: .good(HotBucket(version: 912, keys: [])),
+        ]
+        #expect(
+            view.apply(next, incarnation: node(7), nodeVersion: 1, buckets: buckets, isLastRound: false) == .applied)
+        #expect(Array(view.records) == [record("a", .cooling)])
+    }
+
+    /// The new time has overtaken the lost one, and a bucket has the same number in both; the head's transaction tells.
+    @Test func whatIsHeldOfALostTimeIsNotComparedWithANewHead() {
+        var view = viewAt912()
+        let next = head(4, 950, [a: 905, foobar: 912], [HotChange(version: 950, key: "a", record: nil)])
+        #expect(view.take(next, incarnation: node(7), nodeVersion: 9, isSetBack: true) == .read([a, foobar]))
+        #expect(view.records.count == 2, "no change is applied to what is held")
+        let only: [Int: HotSetView.BucketRead] = [
+            a: .good(HotBucket(version: 905)),
+            foobar: .good(HotBucket(version: 912, keys: [record("foobar", .cooling)])),
+        ]
+        #expect(
+            view.apply(next, incarnation: node(7), nodeVersion: 9, isSetBack: true, buckets: only, isLastRound: false)
+                == .applied)
+        #expect(Array(view.records) == [record("foobar", .cooling)])
+    }
+
     @Test func neverBackward() {
         var view = viewAt912()
         #expect(view.take(head(3, 911), incarnation: node(7), nodeVersion: 0) == .refused)
@@ -321,6 +353,58 @@ private struct SplitMix: RandomNumberGenerator {
         #expect(
             subscription.take(.rules, oldest, connection: connection, isCaughtUp: true, at: now)
                 == .backward(path: paths.rules))
+    }
+
+    /// The registry's documents are older than those held here, and nobody has published since.
+    @Test func aRegistryThatIsOlderThanWhatIsHeldIsToldOnceTheServerHasCaughtUp() throws {
+        var subscription = Subscription(paths: paths)
+        subscription.connected()
+        try takeAll(&subscription, transaction: 100)
+        let connection = subscription.connectionNumber
+        let older = try value(ControlDocument(mode: .off), transaction: 99)
+        func take(_ isCaughtUp: Bool) -> Bool {
+            _ = subscription.take(.control, older, connection: connection, isCaughtUp: isCaughtUp, at: now)
+            return subscription.snapshot(at: now).isRegistryOlder
+        }
+        #expect(!take(false), "the server may lag")
+        let revision = subscription.revision
+        #expect(take(true) && subscription.revision > revision)
+        _ = subscription.takeHead(try value(head(4, 1), transaction: 101), connection: connection, at: now)
+        #expect(!take(true) && subscription.snapshot(at: now).mode == .off, "followed in the new epoch")
+        // A new connection knows nothing of it yet.
+        let oldest = try value(ControlDocument(), transaction: 98)
+        _ = subscription.take(.control, oldest, connection: connection, isCaughtUp: true, at: now)
+        #expect(subscription.snapshot(at: now).isRegistryOlder)
+        subscription.connected()
+        #expect(!subscription.snapshot(at: now).isRegistryOlder)
+    }
+
+    /// A document that was looked at in an epoch, and had not changed, was seen in that epoch.
+    @Test func aDocumentIsSeenInTheEpochInWhichItsMetadataWas() throws {
+        var subscription = Subscription(paths: paths)
+        subscription.connected()
+        try takeAll(&subscription, transaction: 100)
+        let connection = subscription.connectionNumber
+        let held = try value(RulesDocument(), transaction: 100)
+        _ = subscription.takeHead(try value(head(4, 1), transaction: 101), connection: connection, at: now)
+        let isUnchanged = subscription.take(unchanged: held.stat, of: .rules, connection: connection)
+        #expect(isUnchanged)
+        let older = try value(RulesDocument(rules: []), transaction: 99)
+        #expect(
+            subscription.take(.rules, older, connection: connection, isCaughtUp: true, at: now)
+                == .backward(path: paths.rules), "nothing has been published since")
+    }
+
+    /// The same head in an earlier transaction is another ensemble's state: the transactions are forgotten, and everything is read.
+    @Test func theSameHeadInAnEarlierTransactionIsAnotherEnsemble() throws {
+        var subscription = Subscription(paths: paths)
+        subscription.connected()
+        try takeAll(&subscription, transaction: 100)
+        let outcome = subscription.takeHead(
+            try value(head(3, 0), transaction: 90), connection: subscription.connectionNumber, at: now)
+        #expect(outcome.pending == nil && outcome.events == [.anotherEnsemble])
+        let older = try value(RulesDocument(rules: []), transaction: 80)
+        #expect(subscription.take(.rules, older, connection: subscription.connectionNumber, at: now) == nil)
     }
 
     @Test func nothingThereIsAStateOfItsOwn() throws {

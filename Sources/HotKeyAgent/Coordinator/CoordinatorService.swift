@@ -75,9 +75,10 @@ final class CoordinatorService: Sendable {
             }
             logger.notice("coordinating no more")
         }
+        let known = subscriber.current
         let publisher = try await HotSetPublisher.open(
-            store: store, paths: paths, leadership: leadership, coordinator: id, seen: subscriber.current.position,
-            memory: memory, clock: clock, logger: logger)
+            store: store, paths: paths, leadership: leadership, coordinator: id, seen: known.position,
+            isRegistryOlder: known.isRegistryOlder, memory: memory, clock: clock, logger: logger)
         let merger = ReportMerger(
             rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
         let directory = AgentDirectory(store: store, paths: paths, logger: logger)
@@ -223,6 +224,8 @@ final class CoordinatorService: Sendable {
                 $0.keysWaiting = published.waiting
             }
             let registry = subscriber.current
+            // Whether anything is hot or not, and also when off: the fleet follows no operator until there is a newer epoch.
+            if registry.isRegistryOlder { await publisher.beginEpoch() }
             // Off, nothing is counted, so nothing can be said; external, someone else says it.
             guard registry.mode != .off, !registry.isDetectionExternal else { continue }
             let updates = await merger.decide(rules: rules.withLockedValue { $0 })

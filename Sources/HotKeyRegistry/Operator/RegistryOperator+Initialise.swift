@@ -43,7 +43,8 @@ extension RegistryOperator {
         }
         for path in paths.rootAndParents { try await createIfMissing(path, accessControl(path), &report) }
         _ = try await retrying(paths.appNode) {
-            let head = HotHead(epoch: Self.firstEpoch(), publishedAt: .now)
+            let now = clock()
+            let head = HotHead(epoch: HotHead.epochMin(at: now), publishedAt: now)
             let wanted = documents + [(paths.hot, try registry.encode(head, for: paths.hot))] + buckets
             let missing = try await self.missing(wanted.map(\.path))
             guard !missing.isEmpty else { return .unchanged(0) }
@@ -60,9 +61,6 @@ extension RegistryOperator {
         report.rewritten = try await repairHotSet()
         return report
     }
-
-    /// Seconds since 1970: larger than the epoch of any registry that stood here before.
-    static func firstEpoch() -> Int64 { Timestamp.now.millisecondsSince1970 / 1_000 }
 
     private func topologyIfAny() async throws -> Result<TopologyDocument, RegistryError>? {
         do {
@@ -138,11 +136,12 @@ extension RegistryOperator {
                 }
             }
             guard readable == nil || !operations.isEmpty else { return .unchanged(value.stat.version) }
-            head.epoch = max(head.epoch + 1, Self.firstEpoch())
+            let now = clock()
+            head.epoch = max(head.epoch + 1, HotHead.epochMin(at: now))
             head.version = newest + 1
             head.changes = []
             head.coordinator = ""
-            head.publishedAt = .now
+            head.publishedAt = now
             operations.append(
                 .set(paths.hot, data: try registry.encode(head, for: paths.hot), version: value.stat.version))
             rewritten.append(paths.hot)

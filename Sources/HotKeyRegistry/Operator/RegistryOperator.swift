@@ -22,7 +22,7 @@ public struct RegistryOperator: Sendable {
         clock: @escaping @Sendable () -> Timestamp = { .now }
     ) throws(RegistryError) {
         self.clock = clock
-        registry = RegistryStore(store: store, paths: paths)
+        registry = RegistryStore(store: ReadBackStore(store: store), paths: paths)
         self.author = author
         self.logger = logger
         try Self.checkArgument { try FreeText.validateAuthor(author) }
@@ -295,23 +295,43 @@ public struct RegistryOperator: Sendable {
                 lastError = error
                 mayBeWritten = mayBeWritten || error.leavesOutcomeUnknown
                 if error.mayBeDropped { drops += 1 } else { drops = 0 }
-                // Every attempt but the last has been read back by the next, and found to be missing.
-                if drops > RegistryLimits.droppedRequestsMax, let bytes = error.requestBytes {
-                    throw RegistryStore.dropped(bytes, path: path)
+                if drops == RegistryLimits.droppedRequestsMax, let bytes = error.requestBytes {
+                    return try await readBack(path, error, bytes, attempt)
                 }
             }
             isCaughtUp = false
             try await Task.sleep(for: backoff.next(random: .random(in: 0..<1)))
         }
-        if let lastError, lastError.leavesOutcomeUnknown {
-            throw RegistryError(
-                .unknownOutcome, "whether \(path) was changed is not known: look at it before trying again", path: path,
-                store: lastError)
-        }
+        if let lastError, lastError.leavesOutcomeUnknown { throw Self.unknown(path, lastError) }
         throw RegistryError(
             .contention,
             "\(path) was not changed: others wrote it first in \(RegistryLimits.editAttemptsMax) attempts; "
                 + "try again", path: path, store: lastError)
+    }
+
+    /// The end of an edit whose requests seem to be dropped. Every attempt but the last has been read back by the next, and found
+    /// to be missing; the last one may have been written all the same, when the connection broke for another reason.
+    private func readBack(
+        _ path: String, _ dropped: StoreError, _ bytes: Int, _ attempt: () async throws -> Attempt
+    ) async throws -> EditOutcome {
+        do {
+            switch try await ReadBackStore.$isReadingBack.withValue(true, operation: attempt) {
+            case .done(let version): return EditOutcome(changed: true, path: path, version: version)
+            case .unchanged(let version): return EditOutcome(changed: false, path: path, version: version)
+            }
+        } catch is ReadBackStore.Refusal {
+            throw RegistryStore.dropped(bytes, path: path)
+        } catch is CancellationError {
+            throw CancellationError()
+        } catch {
+            throw Self.unknown(path, (error as? RegistryError)?.store ?? error as? StoreError ?? dropped)
+        }
+    }
+
+    private static func unknown(_ path: String, _ error: StoreError) -> RegistryError {
+        RegistryError(
+            .unknownOutcome, "whether \(path) was changed is not known: look at it before trying again", path: path,
+            store: error)
     }
 
     static func checkArgument(_ check: () throws -> Void) throws(RegistryError) {

@@ -5,10 +5,10 @@ public import ZooKeeper
 ///
 /// Changes are gathered for at most 50 ms and go out in one transaction: the check of the coordinator's own election node,
 /// the changed buckets and the head, each with the version it is expected to have. A deposed coordinator's transaction
-/// fails as a whole. When nothing changes, nothing is written. However much changes, no second sees more than 20 transactions.
+/// fails as a whole. When nothing changes, nothing is written. However much changes, no second sees 20 transactions.
 ///
-/// A head or a bucket that cannot be read is written anew: when the publisher is opened, and while it runs, where it looks every
-/// 30 s. Keys that stood only in a lost bucket are gone until they are submitted again.
+/// A head or a bucket that cannot be read, or that somebody else wrote, is written anew: when the publisher is opened, and while it
+/// runs, where it looks every 30 s. Keys that stood only in a lost bucket are gone until they are submitted again.
 ///
 /// One publisher serves one leadership. After it has thrown it does not know the registry any more: let the body of
 /// ``LeaderElection/run(_:)`` end with its error, and open another in the next leadership.
@@ -22,7 +22,6 @@ public actor HotSetPublisher {
     private let logger: Logger
     private let checkMilliseconds: Int
     private var planner: PublishPlanner
-    private var rate = TransactionRate()
     private var counters = PublisherMetrics()
     private var isPublishing = false
     private var failure: RegistryError?
@@ -39,18 +38,27 @@ public actor HotSetPublisher {
     /// - Parameters:
     ///   - seen: what this agent has seen published; when the registry says less, its data was set back, and everything is
     ///     published anew.
+    ///   - isRegistryOlder: ``RegistrySnapshot/isRegistryOlder`` of this agent: the head is published in the new epoch although
+    ///     nothing in it may have changed. When that is found out later, call ``beginEpoch()``.
     ///   - memory: the agent's.
     ///   - clock: what publications are dated by; this host's when nil.
     ///   - checkMilliseconds: how often the published nodes are looked at while this runs.
     /// - Throws: ``RegistryError/Code/notInitialised`` when there is no head; ``RegistryError/Code/requestDropped`` when the servers
-    ///   have dropped this agent's publications for their size; a retriable error.
+    ///   have dropped this agent's publications for their size although they were as small as they get; a retriable error.
     public static func open(
         store: any CoordinationStore, paths: RegistryPaths, leadership: Leadership, coordinator: AgentID,
-        seen: HotPosition? = nil, memory: PublisherMemory = PublisherMemory(), clock: EnsembleClock? = nil,
+        seen: HotPosition? = nil, isRegistryOlder: Bool = false, memory: PublisherMemory = PublisherMemory(),
+        clock: EnsembleClock? = nil,
         gatherMilliseconds: Int = RegistryLimits.gatherMilliseconds, checkMilliseconds: Int? = nil, logger: Logger
     ) async throws -> HotSetPublisher {
         let registry = RegistryStore(store: store, paths: paths)
-        if let bytes = memory.dropped() { throw RegistryStore.dropped(bytes, path: paths.hot) }
+        if let dropped = memory.dropped() {
+            let error = RegistryStore.dropped(dropped.bytes, path: paths.hot)
+            guard dropped.isSplit else { throw error }
+            logger.warning(
+                "publishing in smaller transactions from now on",
+                metadata: ["reason": "\(error)", "bytes-max": "\(memory.multiBytesMax)"])
+        }
         // Read what is at least as new as this leadership: another server may lag behind the previous coordinator's last
         // transaction.
         try await registry.translating(paths.hot) { try await store.sync(paths.hot) }
@@ -65,12 +73,15 @@ public actor HotSetPublisher {
                 "the registry is older than what was seen of it: its data was set back; publishing everything anew",
                 metadata: ["registry": "\(published.head.position)", "seen": "\(seen)"])
         }
-        let epochMin = (clock?.now ?? .now).millisecondsSince1970 / 1_000
+        var planner = PublishPlanner(
+            published, paths: paths, acl: acl, bounds: .init(multiBytesMax: memory.multiBytesMax),
+            epochMin: HotHead.epochMin(at: clock?.now ?? .now), seen: seen)
+        if isRegistryOlder { planner.beginEpoch() }
         return HotSetPublisher(
             registry: registry, leadership: leadership, memory: memory, coordinator: coordinator,
             gather: .milliseconds(min(gatherMilliseconds, RegistryLimits.gatherMilliseconds)), clock: clock,
             checkMilliseconds: checkMilliseconds ?? RegistryLimits.publishedCheckMilliseconds, logger: logger,
-            planner: PublishPlanner(published, paths: paths, acl: acl, epochMin: epochMin, seen: seen))
+            planner: planner)
     }
 
     private init(
@@ -128,6 +139,13 @@ public actor HotSetPublisher {
         submit(planner.updates(towards: records))
     }
 
+    /// Publishes the head in this leadership's epoch although nothing may have changed, unless something has been published in it:
+    /// for when the registry turns out to be older than what agents hold, and they wait for a newer epoch before they follow it.
+    public func beginEpoch() {
+        planner.beginEpoch()
+        if !planner.isIdle { noteActivity() }
+    }
+
     /// Publishes what is submitted until cancelled, then returns.
     ///
     /// Throws ``RegistryError/Code/deposed``, ``RegistryError/Code/conflictingWriter``,
@@ -155,24 +173,28 @@ public actor HotSetPublisher {
         .now + Reread.period(random: .random(in: 0..<1), milliseconds: checkMilliseconds)
     }
 
-    /// Looks whether the published nodes can be read. Nobody is told of a bucket that was damaged: agents that hold its content
-    /// do not read it, and those that start later go without it.
+    /// Looks whether the published nodes are those that this coordinator knows. Nobody is told of a bucket that somebody else wrote:
+    /// agents that hold its content do not read it, and those that start later hold what stands there. No publication would meet it
+    /// either, unless it changed a key of that very bucket.
     ///
-    /// Throws ``RegistryError/Code/conflictingWriter`` when one cannot: the next publisher writes it anew. One that somebody else
-    /// wrote and that can be read is left to the next publication.
+    /// Throws ``RegistryError/Code/conflictingWriter`` when one is another: the next publisher writes it anew, be it that it cannot
+    /// be read or that it is not what the head names.
     private func check() async throws {
         try await exclusively {
+            let paths: [String]
             do {
-                for path in try await Self.changed(planner.nodeVersions, in: registry.store) {
-                    guard let problem = try await problem(at: path) else { continue }
-                    logger.error("a node of the hot set cannot be read", metadata: ["problem": "\(problem)"])
-                    throw RegistryError(
-                        .conflictingWriter,
-                        "something else than the coordinator wrote below \(registry.paths.hot): \(problem)", path: path)
-                }
+                paths = try await Self.changed(planner.nodeVersions, in: registry.store)
             } catch let error as StoreError {
-                logger.debug("the published nodes could not be looked at", metadata: ["error": "\(error)"])
+                return logger.debug("the published nodes could not be looked at", metadata: ["error": "\(error)"])
             }
+            guard let path = paths.first else { return }
+            let problem = await problem(at: path)
+            logger.error(
+                "a node of the hot set cannot be read, or is not what was published",
+                metadata: ["problem": "\(problem)", "count": "\(paths.count)"])
+            throw RegistryError(
+                .conflictingWriter,
+                "something else than the coordinator wrote below \(registry.paths.hot): \(problem)", path: path)
         }
     }
 
@@ -189,20 +211,20 @@ public actor HotSetPublisher {
         }
     }
 
-    private func problem(at path: String) async throws -> DocumentProblem? {
-        let value: NodeValue
+    /// What is wrong with a node that somebody else wrote.
+    private func problem(at path: String) async -> DocumentProblem {
         do {
-            value = try await registry.store.get(path)
-        } catch let error as StoreError where error.code == .noNode {
-            return DocumentProblem(path: path, reason: "the node does not exist")
-        }
-        do {
+            let value = try await registry.store.get(path)
             if path == registry.paths.hot {
                 _ = try RegistryCodec.decode(HotHead.self, from: value.data, source: path)
-            } else {
-                _ = try RegistryCodec.decode(HotBucket.self, from: value.data, source: path)
+            } else if let index = (0..<RegistryLimits.bucketCount).first(where: { registry.paths.bucket($0) == path }),
+                case .bad(let error, _) = PublishedHotSet.decode(value, bucket: index, path: path)
+            {
+                throw error
             }
-            return nil
+            return DocumentProblem(path: path, reason: "it can be read, but is not what was published")
+        } catch let error as StoreError where error.code == .noNode {
+            return DocumentProblem(path: path, reason: "the node does not exist")
         } catch {
             return DocumentProblem(path: path, reason: "\(error)")
         }
@@ -268,7 +290,7 @@ public actor HotSetPublisher {
             let result: TransactionAttempt.Action?
             switch action {
             case .send:
-                while let wait = rate.wait(at: .now) { try await Task.sleep(for: wait) }
+                while let wait = memory.wait(at: .now) { try await Task.sleep(for: wait) }
                 do {
                     try await send(step)
                     result = attempt.sent(nil)
@@ -301,16 +323,17 @@ public actor HotSetPublisher {
     }
 
     private func send(_ step: PublishPlanner.Step) async throws {
-        var isAnswered = false
-        defer {
-            rate.note(answeredAt: .now)
-            memory.note(step.dataBytes, isAnswered: isAnswered)
-        }
+        defer { memory.noteTransaction(answeredAt: .now) }
         do {
             try await registry.store.multi([leadership.fence] + step.operations)
-            isAnswered = true
+            memory.answered(step.requestBytes)
         } catch let error as StoreError {
-            isAnswered = !error.leavesOutcomeUnknown
+            // A call that was cancelled, or that found no connection before its deadline, says nothing about its size.
+            if error.mayBeDropped {
+                memory.unanswered(step.requestBytes)
+            } else if [.noNode, .badVersion, .nodeExists, .noAuthentication].contains(error.code) {
+                memory.answered(step.requestBytes)
+            }
             throw error
         }
     }

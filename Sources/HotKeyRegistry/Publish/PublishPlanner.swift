@@ -55,14 +55,19 @@ struct PublishPlanner: Sendable {
         var operations: [StoreOperation]
         var buckets: [Int]
 
-        var dataBytes: Int {
+        /// About how large the request is.
+        var requestBytes: Int {
             operations.reduce(0) { bytes, operation in
                 switch operation {
-                case .set(_, let data, _), .create(_, let data, _, _): bytes + data.count
+                case .set(let path, let data, _), .create(let path, let data, _, _):
+                    bytes + path.utf8.count + data.count + Self.operationBytes
                 case .check, .delete: bytes
                 }
             }
         }
+
+        /// Of an operation beside its path and its data.
+        private static let operationBytes = 24
     }
 
     struct Publication: Sendable {
@@ -75,6 +80,12 @@ struct PublishPlanner: Sendable {
     struct Bounds: Sendable {
         var multiBytesMax = RegistryLimits.multiBytesMax
         var headBytesMax = RegistryLimits.headBytesMax
+
+        init(multiBytesMax: Int = RegistryLimits.multiBytesMax, headBytesMax: Int = RegistryLimits.headBytesMax) {
+            self.multiBytesMax = multiBytesMax
+            // The buckets are given half of a transaction at least.
+            self.headBytesMax = min(headBytesMax, multiBytesMax / 2)
+        }
     }
 
     private let paths: RegistryPaths
@@ -139,10 +150,12 @@ struct PublishPlanner: Sendable {
             switch read {
             case .missing where named == 0: break
             case .missing, .bad: torn.insert(index)
-            case .good(let bucket, _):
+            case .good(let bucket, let stat):
                 newestVersion = max(newestVersion, bucket.version)
-                // Named and of that version, or empty and not named: as it should be.
-                let isNamed = bucket.version == named
+                // Named, of that version and not written since, or empty and not named: as it should be. What somebody else wrote
+                // over a bucket may say the version that the head names; agents that hold that version do not read it again.
+                let isWrittenSince = stat.modifiedTransaction > published.headStat.modifiedTransaction && named > 0
+                let isNamed = bucket.version == named && !isWrittenSince
                 let isEmpty = bucket.keys.isEmpty && named == 0
                 if !isNamed && !isEmpty { torn.insert(index) }
             }
@@ -153,6 +166,9 @@ struct PublishPlanner: Sendable {
         newestVersion = max(newestVersion, seen?.version ?? 0) + RegistryLimits.versionLeap
         torn = Set(published.buckets.indices.filter { published.buckets[$0] != .missing || head.buckets[$0] > 0 })
     }
+
+    /// Publishes in this planner's epoch although nothing may have changed, unless it has published already.
+    mutating func beginEpoch() { if head.epoch < epoch { isHeadDue = true } }
 
     /// The version of each node of the hot set as it was read or written last, nil where there is none.
     var nodeVersions: [(path: String, version: Int32?)] {
@@ -302,6 +318,11 @@ struct PublishPlanner: Sendable {
     private func inlineChanges(version: Int64, base: HotHead) throws -> [HotChange] {
         // Without changes of its own, or with versions missing in between, this version ends the list of what came before.
         guard !pending.isEmpty else { return [] }
+        // What a torn bucket is written with is no change of a key, and no list of changes tells of it:
+        //   1. agents hold {a, b} of a bucket at version 9; it becomes rubbish, and a coordinator that begins finds it empty
+        //   2. version 10 writes {k} into it, with k as its change
+        //   3. an agent at 9 is covered by that list: it applies k, holds {a, b, k} under version 10, and never reads the bucket
+        guard torn.isEmpty else { return [] }
         var left = bounds.headBytesMax - (try StrictEncoder.encode(base).count)
         guard pending.count * Self.changeBytesMin <= left else { return [] }
         let latest = pending.sorted { $0.key < $1.key }

@@ -4,8 +4,9 @@ import StrictCoding
 public struct HotHead: RegistryDocument {
     public static let bytesMax = RegistryLimits.headBytesMax
     public var schema: Int
-    /// Grows with every coordinator that publishes. Starts at the seconds since 1970 at which the head was created, so
-    /// that a registry which was deleted and initialised again is newer than every view kept on a disk.
+    /// Grows with every coordinator that publishes: ``epochMin(at:)`` of its beginning, or of `hkctl init`, or one more than
+    /// the last where that is more. So a registry that was made anew or set back is newer than every view kept on a disk as
+    /// soon as somebody has published.
     public var epoch: Int64
     /// Grows with every publication, across epochs too.
     public var version: Int64
@@ -32,6 +33,10 @@ public struct HotHead: RegistryDocument {
     }
 
     public static func scan(_ bytes: [UInt8]) -> HotHead? { HotScanner.head(bytes) }
+
+    /// The least epoch of whoever begins at `now`: the seconds since 1970, more than the epoch of anything that was published
+    /// before, also where the registry does not know of that any more.
+    static func epochMin(at now: Timestamp) -> Int64 { now.millisecondsSince1970 / 1_000 }
 
     /// Which of two heads of one registry is older is decided by this alone.
     public var position: HotPosition { HotPosition(epoch: epoch, version: version) }

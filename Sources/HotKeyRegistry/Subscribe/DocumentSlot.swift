@@ -10,7 +10,7 @@ struct DocumentSlot<Document: RegistryDocument>: Sendable {
     private(set) var transaction: Int64 = 0
     /// The same for ``document`` itself.
     private var goodTransaction: Int64 = 0
-    /// The newest epoch of the hot set that was known when ``transaction`` was seen last.
+    /// The newest epoch of the hot set that was known when ``transaction`` was seen last, be it by the metadata alone.
     private var epoch: Int64 = 0
     private var badness: Badness?
 
@@ -67,6 +67,9 @@ struct DocumentSlot<Document: RegistryDocument>: Sendable {
             return note(.invalid("\(error)"))
         }
     }
+
+    /// The node has been looked at and is as it was.
+    mutating func stillThere(epoch newest: Int64) { epoch = max(epoch, newest) }
 
     private mutating func note(_ next: Badness) -> Outcome {
         guard badness != next else { return .unchanged }

@@ -30,20 +30,24 @@ struct HotSetView: Sendable {
         case refused
         case unchanged
         case applied
-        /// Give what these hold to ``apply(_:incarnation:nodeVersion:buckets:isLastRound:)``.
+        /// Give what these hold to ``apply(_:incarnation:nodeVersion:isSetBack:buckets:isLastRound:)``.
         case read([Int])
     }
 
     /// Takes a head that has been read.
-    mutating func take(_ head: HotHead, incarnation: HeadIncarnation, nodeVersion: Int32) -> HeadDecision {
+    /// - Parameter isSetBack: the node was changed by an earlier transaction than the head that is applied: the ensemble's data was
+    ///   set back in between.
+    mutating func take(
+        _ head: HotHead, incarnation: HeadIncarnation, nodeVersion: Int32, isSetBack: Bool = false
+    ) -> HeadDecision {
         if let position {
             if head.position < position { return .refused }
-            if head.position == position, incarnation == self.incarnation {
+            if head.position == position, incarnation == self.incarnation, !isSetBack {
                 return problems.isEmpty ? .unchanged : .read(problems.keys.sorted())
             }
         }
         let toRead: [Int]
-        if isContinuation(head, incarnation), let position {
+        if isContinuation(head, incarnation, isSetBack), let position {
             let isCovered = head.changes.last.map { $0.version <= position.version + 1 } ?? false
             if isCovered { applyChanges(of: head, after: position.version) }
             toRead = head.buckets.indices.filter { index in
@@ -55,14 +59,18 @@ struct HotSetView: Sendable {
             toRead = head.buckets.indices.filter { head.buckets[$0] > 0 }
         }
         guard toRead.isEmpty else { return .read(toRead) }
-        finish(head, incarnation: incarnation, nodeVersion: nodeVersion)
+        finish(head, incarnation: incarnation, nodeVersion: nodeVersion, isSetBack: isSetBack)
         return .applied
     }
 
-    /// Whether the head's versions can be compared with those held here.
-    private func isContinuation(_ head: HotHead, _ incarnation: HeadIncarnation) -> Bool {
-        guard let position else { return false }
-        return incarnation == self.incarnation && head.version >= position.version
+    /// Whether the head's versions can be compared with those held here. Versions grow across epochs, so the same version in another
+    /// epoch is another one's:
+    ///   1. 911 is published and backed up, then 912, which agents apply
+    ///   2. the data is set back to 911, and a coordinator that never saw 912 publishes 912 in the next epoch
+    /// Nothing that is held under 912, nor any change that leads there, says anything about that head.
+    private func isContinuation(_ head: HotHead, _ incarnation: HeadIncarnation, _ isSetBack: Bool) -> Bool {
+        guard let position, incarnation == self.incarnation, !isSetBack else { return false }
+        return head.version > position.version || head.position == position
     }
 
     /// Whether a bucket is held at a version that the head is above of and does not know: the ensemble's data was set back, and
@@ -94,10 +102,13 @@ struct HotSetView: Sendable {
         case readHeadAgain
     }
 
-    /// Takes the buckets that ``take(_:incarnation:nodeVersion:)`` asked for.
-    /// - Parameter isLastRound: do not ask for the head again; keep the old content of what does not fit.
+    /// Takes the buckets that ``take(_:incarnation:nodeVersion:isSetBack:)`` asked for.
+    /// - Parameters:
+    ///   - isSetBack: as it was told then.
+    ///   - isLastRound: do not ask for the head again; keep the old content of what does not fit.
     mutating func apply(
-        _ head: HotHead, incarnation: HeadIncarnation, nodeVersion: Int32, buckets: [Int: BucketRead], isLastRound: Bool
+        _ head: HotHead, incarnation: HeadIncarnation, nodeVersion: Int32, isSetBack: Bool = false,
+        buckets: [Int: BucketRead], isLastRound: Bool
     ) -> BucketsDecision {
         let isBehind = buckets.contains { index, read in
             switch read {
@@ -107,7 +118,7 @@ struct HotSetView: Sendable {
             }
         }
         if isBehind && !isLastRound { return .readHeadAgain }
-        if !isContinuation(head, incarnation) {
+        if !isContinuation(head, incarnation, isSetBack) {
             for index in bucketVersions.indices where buckets[index] == nil { replace(index, with: [], version: 0) }
         }
         for (index, read) in buckets {
@@ -119,7 +130,7 @@ struct HotSetView: Sendable {
             case .good(let bucket): replace(index, with: bucket.keys, version: bucket.version)
             }
         }
-        finish(head, incarnation: incarnation, nodeVersion: nodeVersion)
+        finish(head, incarnation: incarnation, nodeVersion: nodeVersion, isSetBack: isSetBack)
         return .applied
     }
 
@@ -129,8 +140,8 @@ struct HotSetView: Sendable {
         problems[index] = nil
     }
 
-    private mutating func finish(_ head: HotHead, incarnation: HeadIncarnation, nodeVersion: Int32) {
-        let isContinuation = isContinuation(head, incarnation)
+    private mutating func finish(_ head: HotHead, incarnation: HeadIncarnation, nodeVersion: Int32, isSetBack: Bool) {
+        let isContinuation = isContinuation(head, incarnation, isSetBack)
         for index in head.buckets.indices where head.buckets[index] == 0 {
             // A bucket that was read newer than this head stays: the next head will name it.
             if bucketVersions[index] <= head.version || !isContinuation {

@@ -19,6 +19,9 @@ public struct RegistrySnapshot: Sendable {
     /// Versions of the znodes that the documents in force were read from.
     public var versions: DocumentVersions
     public var problems: [DocumentProblem]
+    /// An operator's document is older in the registry than here although the server had caught up with its leader: the ensemble's
+    /// data was set back to a backup. What operators write there is refused until a coordinator publishes in a new epoch.
+    public var isRegistryOlder = false
 
     public static let none = RegistrySnapshot(
         view: .none, isInitialised: nil, hot: HotRecords(), coordinator: "", versions: DocumentVersions(), problems: [])

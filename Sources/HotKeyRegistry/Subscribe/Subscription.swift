@@ -34,6 +34,8 @@ struct Subscription: Sendable {
     private var isConnected = false
     /// Nodes whose state in this connection is known.
     private var confirmed: Set<WatchedNode> = []
+    /// Operators' documents that are older than what is held here, and not because the server lags.
+    private var older: Set<WatchedNode> = []
     private var missing: Set<WatchedNode> = []
     /// The metadata of what was looked at last, good or bad; in this process only.
     private var lastStats: [WatchedNode: NodeStat] = [:]
@@ -52,13 +54,21 @@ struct Subscription: Sendable {
         connectionNumber += 1
         isConnected = true
         confirmed = []
+        setOlder([])
     }
 
     mutating func disconnected(at now: ContinuousClock.Instant) {
         connectionNumber += 1
         isConnected = false
         confirmed = []
+        setOlder([])
         becomeStale(at: now)
+    }
+
+    private mutating func setOlder(_ nodes: Set<WatchedNode>) {
+        guard nodes != older else { return }
+        older = nodes
+        revision += 1
     }
 
     /// Reading failed although the connection stands, or what was read is older than what is applied.
@@ -115,6 +125,14 @@ struct Subscription: Sendable {
     /// Takes a node's metadata. True when it is the node that was looked at last, in the very same state: it need not be read.
     mutating func take(unchanged stat: NodeStat?, of node: WatchedNode, connection: Int) -> Bool {
         guard let stat, stat == lastStats[node], node != .hot || hot.problems.isEmpty else { return false }
+        let epoch = hot.position?.epoch ?? 0
+        switch node {
+        case .control: control.stillThere(epoch: epoch)
+        case .rules: rules.stillThere(epoch: epoch)
+        case .pins: pins.stillThere(epoch: epoch)
+        case .topology: topology.stillThere(epoch: epoch)
+        case .hot: break
+        }
         confirm(node, connection: connection)
         return true
     }
@@ -143,7 +161,9 @@ struct Subscription: Sendable {
         if case .backward = event {
             lastStats[node] = nil
             unconfirmed(node, at: now)
+            if isCaughtUp { setOlder(older.union([node])) }
         } else {
+            setOlder(older.subtracting([node]))
             confirm(node, connection: connection)
         }
         return event
@@ -163,6 +183,7 @@ struct Subscription: Sendable {
     struct PendingHead: Sendable {
         var head: HotHead
         var stat: NodeStat
+        var isSetBack: Bool
         var buckets: [Int]
     }
 
@@ -194,18 +215,18 @@ struct Subscription: Sendable {
         }
         let before = (hot.position, hot.incarnation)
         let stat = value.stat
-        switch hot.take(head, incarnation: stat.incarnation, nodeVersion: stat.version) {
+        let isSetBack = stat.modifiedTransaction < headTransaction
+        switch hot.take(head, incarnation: stat.incarnation, nodeVersion: stat.version, isSetBack: isSetBack) {
         case .refused:
             unconfirmed(.hot, at: now)
             return HeadOutcome(events: [.backward(path: paths.hot)])
         case .unchanged:
-            headTaken(stat, replacing: before.1, connection: connection, isNews: false)
-            return HeadOutcome()
+            return HeadOutcome(events: headTaken(stat, replacing: before.1, connection: connection, isNews: false))
         case .applied:
             let events = headTaken(stat, replacing: before.1, connection: connection, isNews: true)
             return HeadOutcome(events: events, isDelta: before.0 != nil && !head.changes.isEmpty)
         case .read(let buckets):
-            return HeadOutcome(pending: PendingHead(head: head, stat: stat, buckets: buckets))
+            return HeadOutcome(pending: PendingHead(head: head, stat: stat, isSetBack: isSetBack, buckets: buckets))
         }
     }
 
@@ -216,7 +237,7 @@ struct Subscription: Sendable {
         let before = hot.incarnation
         let decision = hot.apply(
             pending.head, incarnation: pending.stat.incarnation, nodeVersion: pending.stat.version,
-            buckets: buckets, isLastRound: isLastRound)
+            isSetBack: pending.isSetBack, buckets: buckets, isLastRound: isLastRound)
         guard decision == .applied else { return (false, []) }
         var events = headTaken(pending.stat, replacing: before, connection: connection, isNews: true)
         for index in buckets.keys.sorted() {
@@ -228,7 +249,6 @@ struct Subscription: Sendable {
     /// A newer head in another node, or in a node that was changed earlier, means an ensemble that was built anew or restored:
     /// its transactions say nothing about those seen before. Without this every operator's document might count as older
     /// for ever. (Where only the head was made anew, this costs four reads.)
-    @discardableResult
     private mutating func headTaken(
         _ stat: NodeStat, replacing before: HeadIncarnation, connection: Int, isNews: Bool
     ) -> [Event] {
@@ -290,7 +310,7 @@ struct Subscription: Sendable {
             versions: DocumentVersions(
                 control: control.nodeVersion, rules: rules.nodeVersion, pins: pins.nodeVersion,
                 topology: topology.nodeVersion, hot: hot.position == nil ? nil : hot.headNodeVersion),
-            problems: problems)
+            problems: problems, isRegistryOlder: !older.isEmpty)
     }
 }
 
