@@ -118,7 +118,7 @@ extension WithServers {
             try await follow(reader, "in smaller transactions") { $0.hot.count == 41 }
             #expect(isTold("smaller transactions"))
             let learned = agent.reigns
-            #expect(learned <= 12, "\(learned)")
+            #expect(learned <= 10, "\(learned)")
             // What is learned stays.
             agent.heat(fitting.map { record($0.key, .cooling) })
             try await follow(reader, "all of them changed") { $0.hot.allSatisfy { $0.state == .cooling } }

@@ -324,18 +324,33 @@ public actor HotSetPublisher {
 
     private func send(_ step: PublishPlanner.Step) async throws {
         defer { memory.noteTransaction(answeredAt: .now) }
+        let wasConnected = await isConnected()
         do {
             try await registry.store.multi([leadership.fence] + step.operations)
             memory.answered(step.requestBytes)
         } catch let error as StoreError {
-            // A call that was cancelled, or that found no connection before its deadline, says nothing about its size.
+            // A call that found no connection before its deadline says nothing about its size.
             if error.mayBeDropped {
                 memory.unanswered(step.requestBytes)
             } else if [.noNode, .badVersion, .nodeExists, .noAuthentication].contains(error.code) {
                 memory.answered(step.requestBytes)
             }
             throw error
+        } catch {
+            // Cancelled. The broken connection that makes a coordinator step down cuts its call off as well, and which of the two the
+            // call is told of first is a matter of luck.
+            if wasConnected, await !isConnected() { memory.unanswered(step.requestBytes) }
+            throw error
         }
+    }
+
+    /// Whether there is a connection in the session of this leadership. Also told to a task that has been cancelled.
+    private func isConnected() async -> Bool {
+        let (states, session) = (registry.store.connectionStates, leadership.sessionID)
+        return await Task {
+            for await state in states { return state == .connected(sessionID: session) }
+            return false
+        }.value
     }
 
     /// Nil when there is no such node.
