@@ -135,8 +135,10 @@ extension WithServers {
                     try await eventually("the coordinator begins anew") { agent.reigns > reigns }
                     let repaired = try await eventually(
                         "the bucket", value: { try await ann.hotSet() },
-                        until: { $0.problems.isEmpty && $0.records == expected })
-                    #expect(repaired.head.buckets[0x0c] > head.buckets[0x0c], "agents are told of it")
+                        until: {
+                            $0.problems.isEmpty && $0.records == expected && $0.head.buckets[0x0c] > head.buckets[0x0c]
+                        })
+                    #expect(repaired.head.position > head.position, "agents are told of it")
                     try await follow(reader, "the same") {
                         $0.hot == expected && $0.position ?? head.position > head.position
                     }
