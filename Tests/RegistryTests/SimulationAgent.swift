@@ -330,7 +330,8 @@ final class SimulatedAgent {
         for event in events {
             switch event {
             case .backward: world.figures.backwardRefused += 1
-            case .refused(let path, let reason): world.violation("\(id): \(path) was refused: \(reason)")
+            case .refused(let path, let reason):
+                if !world.damaged.contains(path) { world.violation("\(id): \(path) was refused: \(reason)") }
             case .anotherEnsemble: world.violation("\(id) takes this for another ensemble")
             }
         }

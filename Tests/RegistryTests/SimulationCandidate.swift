@@ -176,6 +176,30 @@ final class SimulatedPublisher {
     }
 
     var isOpen: Bool { planner != nil }
+    private var hasToCheck = false
+
+    /// Looks at the published nodes, not while something is being published; what is not ours is the end.
+    func check() {
+        guard let planner, !isEnded else { return }
+        guard !isBusy else {
+            hasToCheck = true
+            return
+        }
+        isBusy = true
+        hasToCheck = false
+        let known = planner.nodeVersions.compactMap { node in node.version.map { (node.path, $0) } }
+        var left = known.count
+        var isForeign = false
+        for (path, version) in known {
+            call(.exists(path, watch: false)) { result in
+                if case .success(.stat(let stat)) = result, stat?.version != version { isForeign = true }
+                left -= 1
+                guard left == 0 else { return }
+                self.isBusy = false
+                if isForeign { self.end(hasFailed: true) } else { self.gather() }
+            }
+        }
+    }
 
     /// A call that is on its way is not called back by it.
     func cancel() { end(hasFailed: false) }
@@ -196,9 +220,9 @@ final class SimulatedPublisher {
         let paths = world.paths
         call(.sync) { _ in
             self.call(.get(paths.hot, watch: false)) { result in
-                guard case .success(.value(let value)) = result,
-                    let head = try? RegistryCodec.decode(HotHead.self, from: value.data, source: paths.hot)
-                else { return self.end(hasFailed: true) }
+                guard case .success(.value(let value)) = result else { return self.end(hasFailed: true) }
+                let readable = try? RegistryCodec.decode(HotHead.self, from: value.data, source: paths.hot)
+                let head = readable ?? HotHead(epoch: 0, publishedAt: start)
                 var reads = Array(repeating: PublishedHotSet.BucketRead.missing, count: RegistryLimits.bucketCount)
                 var left = self.world.buckets.count
                 for bucket in self.world.buckets {
@@ -208,8 +232,9 @@ final class SimulatedPublisher {
                         }
                         left -= 1
                         guard left == 0 else { return }
-                        let published = PublishedHotSet(
+                        var published = PublishedHotSet(
                             head: head, headStat: value.stat, buckets: reads, paths: paths)
+                        published.isHeadBad = readable == nil
                         self.planner = PublishPlanner(published, paths: paths, bounds: self.world.bounds)
                         self.submitAll()
                     }
@@ -238,7 +263,7 @@ final class SimulatedPublisher {
         do {
             guard let publication = try planner!.plan(now: world.wallClock, coordinator: agent.id) else {
                 isBusy = false
-                return
+                return hasToCheck ? check() : ()
             }
             write(0, of: publication)
         } catch {
@@ -249,7 +274,7 @@ final class SimulatedPublisher {
     private func write(_ index: Int, of publication: PublishPlanner.Publication) {
         guard index < publication.steps.count else {
             isBusy = false
-            return gather()
+            return hasToCheck ? check() : gather()
         }
         var attempt = TransactionAttempt(publication.steps[index].operations)
         func perform(_ action: TransactionAttempt.Action?) {

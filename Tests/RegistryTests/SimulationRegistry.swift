@@ -15,6 +15,7 @@ final class SimulatedRegistry {
         var backwardRefused = 0
         var edits = 0
         var restarts = 0
+        var damages = 0
         /// Of one agent after a connection, no watch having fired in between.
         var readsUntilFreshMax = 0
         /// Of one agent that is cut off and comes back when nothing has changed.
@@ -29,6 +30,7 @@ final class SimulatedRegistry {
             backwardRefused += other.backwardRefused
             edits += other.edits
             restarts += other.restarts
+            damages += other.damages
             readsUntilFreshMax = max(readsUntilFreshMax, other.readsUntilFreshMax)
             readsAfterReconnectMax = max(readsAfterReconnectMax, other.readsAfterReconnectMax)
         }
@@ -60,6 +62,10 @@ final class SimulatedRegistry {
     /// What stood in a node before, the oldest first.
     private var past: [String: [NodeValue]] = [:]
     private var isDisturbed = true
+    /// Writes what nobody should, past the coordinator.
+    private var vandal = 0
+    /// Buckets that somebody else wrote at some time.
+    private(set) var damaged: Set<String> = []
 
     /// Several to a bucket: the newest change of a bucket does not tell of the others in it.
     static let keys: [KeyName] = {
@@ -79,6 +85,7 @@ final class SimulatedRegistry {
         bounds = PublishPlanner.Bounds(
             multiBytesMax: isSplit ? 900 + 150 : RegistryLimits.multiBytesMax, headBytesMax: 900)
         try initialise()
+        vandal = ensemble.addClient()
         for index in 0..<Int.random(in: 3...5, using: &generator) {
             agents.append(
                 SimulatedAgent(
@@ -162,6 +169,8 @@ final class SimulatedRegistry {
         case 90..<110: agents.randomElement(using: &generator)?.save()
         case 110..<120: agents.randomElement(using: &generator)?.rereadEverything()
         case 120..<400: fireTimer()
+        case 400..<403: damage()
+        case 403..<410: for agent in agents { agent.candidate?.publisher?.check() }
         default: break
         }
     }
@@ -171,6 +180,18 @@ final class SimulatedRegistry {
     func outdated(_ path: String, before version: Int32) -> NodeValue? {
         guard isDisturbed, random(0..<20) == 0 else { return nil }
         return past[path]?.filter { $0.stat.version < version }.randomElement(using: &generator)
+    }
+
+    /// Rubbish, or a valid bucket that is older than any head names and holds nothing.
+    private func damage() {
+        guard let bucket = buckets.randomElement(using: &generator) else { return }
+        let path = paths.bucket(bucket)
+        guard let stat = ensemble.committed.exists(path) else { return }
+        figures.damages += 1
+        damaged.insert(path)
+        let valid = (try? RegistryCodec.encode(HotBucket(), source: path)) ?? []
+        let data = random(0..<2) == 0 ? Array("{rubbish".utf8) : valid
+        call(vandal, .write(.one(.set(path, data: data, version: stat.version))), onEvent: nil) { _ in }
     }
 
     private func changeHeat() {
@@ -224,6 +245,9 @@ final class SimulatedRegistry {
     /// Faults have ended: everybody knows what is true, first by the watches alone, then after reading everything again.
     private func rest() throws {
         isDisturbed = false
+        settle()
+        // What somebody else wrote is found, and written anew by the next publisher.
+        for agent in agents { agent.candidate?.publisher?.check() }
         settle()
         guard violations.isEmpty else { return }
         try checkAgents("by the watches")
@@ -297,7 +321,7 @@ final class SimulatedRegistry {
         past[paths.hot, default: []].append(try ensemble.committed.get(paths.hot))
         for bucket in buckets where head.buckets[bucket] > 0 {
             let version = (try? committed(HotBucket.self, paths.bucket(bucket)))?.version ?? 0
-            if version < head.buckets[bucket] {
+            if version < head.buckets[bucket], !damaged.contains(paths.bucket(bucket)) {
                 violation("the head names version \(head.buckets[bucket]) of bucket \(bucket), there is \(version)")
             }
         }

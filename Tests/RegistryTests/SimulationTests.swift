@@ -56,14 +56,14 @@ import Testing
         #expect(figures.leaderships > 2 * outcomes.count)
         #expect(figures.fencedOff > 0 && figures.publicationsRefused > 0)
         #expect(figures.backwardRefused > 0 && figures.restarts > 0)
-        #expect(figures.edits > outcomes.count)
+        #expect(figures.edits > outcomes.count && figures.damages > outcomes.count / 4)
         // Each node's metadata once: nothing has changed.
         #expect(figures.readsAfterReconnectMax == WatchedNode.allCases.count)
-        // Metadata and content of the five, and the buckets with the head in up to three rounds.
+        // Metadata and content of the five, and the buckets with the head in up to three rounds; damaged ones once more.
         let buckets = Set(SimulatedRegistry.keys.map(\.bucket)).count
         #expect(
             figures.readsUntilFreshMax
-                <= 2 * WatchedNode.allCases.count + RegistryLimits.bucketRoundsMax * (buckets + 1))
+                <= 2 * WatchedNode.allCases.count + RegistryLimits.bucketRoundsMax * (buckets + 1) + buckets)
     }
 
     @Test func aSeedReproduces() throws {

@@ -145,11 +145,14 @@ struct PublishPlanner: Sendable {
         bucketBytes = (0..<RegistryLimits.bucketCount).map { index in
             published.records[bucket: index].values.reduce(Self.emptyBucketBytes) { $0 + Self.bytes(of: $1) }
         }
+        var isAnyLost = false
         for (index, read) in published.buckets.enumerated() {
             let named = head.buckets[index]
             switch read {
             case .missing where named == 0: break
-            case .missing, .bad: torn.insert(index)
+            case .missing, .bad:
+                torn.insert(index)
+                isAnyLost = true
             case .good(let bucket, let stat):
                 newestVersion = max(newestVersion, bucket.version)
                 // Named, of that version and not written since, or empty and not named: as it should be. What somebody else wrote
@@ -158,8 +161,12 @@ struct PublishPlanner: Sendable {
                 let isNamed = bucket.version == named && !isWrittenSince
                 let isEmpty = bucket.keys.isEmpty && named == 0
                 if !isNamed && !isEmpty { torn.insert(index) }
+                isAnyLost = isAnyLost || bucket.version < named
             }
         }
+        // What was lost may have been newer than its head, left by a coordinator that died between two transactions, and agents may
+        // hold it under that version.
+        if isAnyLost { newestVersion += RegistryLimits.versionLeap }
         let isSetBack = seen.map { published.head.position < $0 } ?? false
         guard published.isHeadBad || isSetBack else { return }
         isHeadDue = true
