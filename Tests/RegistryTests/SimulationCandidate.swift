@@ -235,7 +235,9 @@ final class SimulatedPublisher {
                         var published = PublishedHotSet(
                             head: head, headStat: value.stat, buckets: reads, paths: paths)
                         published.isHeadBad = readable == nil
-                        self.planner = PublishPlanner(published, paths: paths, bounds: self.world.bounds)
+                        self.planner = PublishPlanner(
+                            published, paths: paths, bounds: self.world.bounds,
+                            fence: self.leadership.createdTransaction)
                         self.submitAll()
                     }
                 }

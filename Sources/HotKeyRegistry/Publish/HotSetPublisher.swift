@@ -75,7 +75,7 @@ public actor HotSetPublisher {
         }
         var planner = PublishPlanner(
             published, paths: paths, acl: acl, bounds: .init(multiBytesMax: memory.multiBytesMax),
-            epochMin: HotHead.epochMin(at: clock?.now ?? .now), seen: seen)
+            fence: leadership.createdTransaction, epochMin: HotHead.epochMin(at: clock?.now ?? .now), seen: seen)
         if isRegistryOlder { planner.beginEpoch() }
         return HotSetPublisher(
             registry: registry, leadership: leadership, memory: memory, coordinator: coordinator,

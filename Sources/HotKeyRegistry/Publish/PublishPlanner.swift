@@ -122,13 +122,15 @@ struct PublishPlanner: Sendable {
     /// Takes over what stands in the registry.
     ///
     /// - Parameters:
+    ///   - fence: the transaction that made this coordinator's election node. It is larger for each coordinator than for the one
+    ///     before, by more than that one has published.
     ///   - epochMin: the first that may be published.
     ///   - seen: what this agent has seen published before it read `published`. When that is newer, the ensemble was set back
     ///     to an older state. Agents hold buckets of the lost time under versions that will be given out again, so everything is
     ///     written under versions that never were.
     init(
         _ published: PublishedHotSet, paths: RegistryPaths, acl: [AccessControl] = AccessControl.openUnsafe,
-        bounds: Bounds = Bounds(), epochMin: Int64 = 0, seen: HotPosition? = nil
+        bounds: Bounds = Bounds(), fence: Int64 = 0, epochMin: Int64 = 0, seen: HotPosition? = nil
     ) {
         self.paths = paths
         self.bounds = bounds
@@ -160,17 +162,21 @@ struct PublishPlanner: Sendable {
                 let isWrittenSince = stat.modifiedTransaction > published.headStat.modifiedTransaction && named > 0
                 let isNamed = bucket.version == named && !isWrittenSince
                 let isEmpty = bucket.keys.isEmpty && named == 0
-                if !isNamed && !isEmpty { torn.insert(index) }
-                isAnyLost = isAnyLost || bucket.version < named
+                // No publication writes version 0 over anything.
+                let isEmptied = bucket.version == 0 && stat.version > 0
+                if !isNamed && !isEmpty || isEmptied { torn.insert(index) }
+                isAnyLost = isAnyLost || bucket.version < named || isEmptied
             }
         }
         // What was lost may have been newer than its head, left by a coordinator that died between two transactions, and agents may
-        // hold it under that version.
-        if isAnyLost { newestVersion += RegistryLimits.versionLeap }
+        // hold it under that version. The fence keeps two leaps apart: what a first one was for may be lost again before any head
+        // tells of it.
+        func leap(over version: Int64) -> Int64 { max(version, fence) + RegistryLimits.versionLeap }
+        if isAnyLost { newestVersion = leap(over: newestVersion) }
         let isSetBack = seen.map { published.head.position < $0 } ?? false
         guard published.isHeadBad || isSetBack else { return }
         isHeadDue = true
-        newestVersion = max(newestVersion, seen?.version ?? 0) + RegistryLimits.versionLeap
+        newestVersion = leap(over: max(newestVersion, seen?.version ?? 0))
         torn = Set(published.buckets.indices.filter { published.buckets[$0] != .missing || head.buckets[$0] > 0 })
     }
 
