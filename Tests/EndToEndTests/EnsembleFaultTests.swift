@@ -7,6 +7,8 @@ import Testing
 extension EndToEnd {
     /// Three ZooKeeper servers under a fleet whose heat moves: servers die and come back, apps and operators go on.
     @Suite struct EnsembleFaults {
+        private static let killEvery = Duration.seconds(10)
+        private static let serverAway = Duration.seconds(4)
         /// The promise is five seconds of a machine that is not busy with other tests.
         private static let equalWithin: Duration = Endurance.isLong ? .seconds(5) : .seconds(60)
 
@@ -23,9 +25,10 @@ extension EndToEnd {
                     lastKill = .now
                     kills += 1
                     await server.kill()
-                    try await Task.sleep(for: .seconds(4))
+                    // The schedule of the faults; nothing is waited for.
+                    try await Task.sleep(until: lastKill + Self.serverAway)
                     try await server.start()
-                    if ContinuousClock.now < end { try await Task.sleep(until: lastKill + .seconds(10)) }
+                    if ContinuousClock.now < end { try await Task.sleep(until: lastKill + Self.killEvery) }
                 }
                 // One more, so that what comes to rest comes from a fault, and nobody helps.
                 lastKill = .now
@@ -79,7 +82,7 @@ extension EndToEnd {
                 #expect(refused.status == 1)
                 #expect(refused.standardError.contains("ZooKeeper"), "\(refused)")
 
-                // What was warmed up by now is what the rest is held against.
+                // So long is the fault. What was warmed up after a third of it is what the rest is held against.
                 let end = gone + .seconds(Endurance.outageSeconds)
                 try await Task.sleep(until: gone + .seconds(Endurance.outageSeconds / 3))
                 let early = try usage(fleet)
@@ -118,15 +121,11 @@ extension EndToEnd {
                 let fleet = try Fleet(
                     app: app, zookeeper: ensemble.servers[0], caches: caches,
                     agentIDs: ["host-1", "host-2", "host-3"], connectString: ensemble.connectString)
-                do {
+                try await fleet.use { fleet in
                     try await fleet.start()
                     try await fleet.control("rules", "apply", fleet.file("rules.yaml", testRules))
                     try await body(ensemble, fleet)
-                } catch {
-                    await fleet.stopAgents()
-                    throw error
                 }
-                await fleet.stopAgents()
                 for cache in caches { await cache.stop() }
             }
         }

@@ -13,15 +13,11 @@ extension EndToEnd {
             let cache = try await RedisServer.start()
             let fleet = try Fleet(
                 app: "fencing", zookeeper: zookeeper, caches: [cache], agentIDs: ["host-1", "host-2"])
-            do {
-                try await sleepAndWake(fleet)
-            } catch {
+            try await fleet.use { fleet in
                 // One that stands still cannot end by itself.
-                for agent in fleet.agents { try? agent.process.resume() }
-                await fleet.stopAgents()
-                throw error
+                defer { for agent in fleet.agents { try? agent.process.resume() } }
+                try await sleepAndWake(fleet)
             }
-            await fleet.stopAgents()
             await cache.stop()
             await zookeeper.stop()
         }

@@ -10,13 +10,7 @@ extension EndToEnd {
             let cache = try await RedisServer.start()
             let fleet = try Fleet(
                 app: "anew", zookeeper: zookeeper, caches: [cache], agentIDs: ["host-1", "host-2"])
-            do {
-                try await removeAndMakeAnew(fleet)
-            } catch {
-                await fleet.stopAgents()
-                throw error
-            }
-            await fleet.stopAgents()
+            try await fleet.use(removeAndMakeAnew)
             await cache.stop()
             await zookeeper.stop()
         }

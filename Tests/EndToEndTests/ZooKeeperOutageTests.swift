@@ -13,13 +13,7 @@ extension EndToEnd {
             let fleet = try Fleet(
                 app: "outage", zookeeper: zookeeper, caches: caches, agentIDs: ["stays-1", "stays-2", "starts"],
                 agentsConnectTo: path.address)
-            do {
-                try await outage(fleet, path)
-            } catch {
-                await fleet.stopAgents()
-                throw error
-            }
-            await fleet.stopAgents()
+            try await fleet.use { try await outage($0, path) }
             await path.stop()
             for cache in caches { await cache.stop() }
             await zookeeper.stop()

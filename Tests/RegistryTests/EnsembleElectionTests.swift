@@ -109,8 +109,8 @@ extension WithServers {
 }
 
 /// Counts what is asked of the ensemble.
-private struct ReadCountingStore: CoordinationStore {
-    private let store: any CoordinationStore
+private struct ReadCountingStore: ForwardingStore {
+    let store: any CoordinationStore
     private let count = Guarded(0)
 
     init(_ store: any CoordinationStore) { self.store = store }
@@ -123,8 +123,6 @@ private struct ReadCountingStore: CoordinationStore {
         return store
     }
 
-    var connectionStates: ConnectionStates { store.connectionStates }
-    var lease: SessionLease? { store.lease }
     func get(_ path: String) async throws -> NodeValue { try await counted().get(path) }
     func get(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeValue {
         try await counted().get(path, onEvent: onEvent)
@@ -140,18 +138,5 @@ private struct ReadCountingStore: CoordinationStore {
     func sync(_ path: String) async throws { try await counted().sync(path) }
     func accessControl(_ path: String) async throws -> (acl: [AccessControl], stat: NodeStat) {
         try await counted().accessControl(path)
-    }
-    func set(_ path: String, _ data: [UInt8], version: Int32?) async throws -> NodeStat {
-        try await store.set(path, data, version: version)
-    }
-    func create(_ path: String, _ data: [UInt8], mode: CreateMode, acl: [AccessControl]) async throws -> String {
-        try await store.create(path, data, mode: mode, acl: acl)
-    }
-    func delete(_ path: String, version: Int32?) async throws { try await store.delete(path, version: version) }
-    func multi(_ operations: [StoreOperation]) async throws -> [StoreOperationResult] {
-        try await store.multi(operations)
-    }
-    func setAccessControl(_ path: String, _ acl: [AccessControl], aclVersion: Int32?) async throws {
-        try await store.setAccessControl(path, acl, aclVersion: aclVersion)
     }
 }

@@ -80,7 +80,7 @@ final class TestAgent: Sendable {
 }
 
 /// A store whose writes fail as told, before they are sent or after they have been carried out.
-struct FaultingStore: CoordinationStore {
+struct FaultingStore: ForwardingStore {
     enum Fault: Sendable {
         case none
         case instead(any Error)
@@ -101,24 +101,6 @@ struct FaultingStore: CoordinationStore {
         }
     }
 
-    var connectionStates: ConnectionStates { store.connectionStates }
-    var lease: SessionLease? { store.lease }
-    func get(_ path: String) async throws -> NodeValue { try await store.get(path) }
-    func get(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeValue {
-        try await store.get(path, onEvent: onEvent)
-    }
-    func exists(_ path: String) async throws -> NodeStat? { try await store.exists(path) }
-    func exists(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeStat? {
-        try await store.exists(path, onEvent: onEvent)
-    }
-    func children(_ path: String) async throws -> NodeChildren { try await store.children(path) }
-    func children(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeChildren {
-        try await store.children(path, onEvent: onEvent)
-    }
-    func sync(_ path: String) async throws { try await store.sync(path) }
-    func accessControl(_ path: String) async throws -> (acl: [AccessControl], stat: NodeStat) {
-        try await store.accessControl(path)
-    }
     func set(_ path: String, _ data: [UInt8], version: Int32?) async throws -> NodeStat {
         try await faulting { try await store.set(path, data, version: version) }
     }

@@ -11,9 +11,10 @@ extension WithServers {
             for agent in agents { agent.heat(keys.map { record($0) }) }
         }
 
-        /// - Parameter isCoordinatorNew: the agent that leads afterwards has seen nothing of what is lost.
-        @Test(arguments: [false, true])
-        func aBackupPutBackIsToldAndFollowedByEveryone(isCoordinatorNew: Bool) async throws {
+        /// A registry on a server of its own, an operator, and the clients of two agents.
+        private func onOneServer(
+            _ body: (ZooKeeperServer, TestApp, RegistryOperator, ZooKeeperClient, ZooKeeperClient) async throws -> Void
+        ) async throws {
             let server = try await ZooKeeperServer.start()
             try await server.use { server in
                 let app = try await TestApp(address: server.address)
@@ -21,14 +22,20 @@ extension WithServers {
                     try await app.initialise(operatorClient)
                     let ann = try app.makeOperator(operatorClient)
                     try await app.with(session: 3_000) { one in
-                        try await app.with(session: 3_000) { two in
-                            let follower = RegistrySubscriber(
-                                store: two, paths: app.paths, rereadMilliseconds: 2_000, logger: app.logger)
-                            try await running([{ try await follower.run() }]) {
-                                try await lead(server, app, ann, one, follower, isCoordinatorNew: isCoordinatorNew)
-                            }
-                        }
+                        try await app.with(session: 3_000) { two in try await body(server, app, ann, one, two) }
                     }
+                }
+            }
+        }
+
+        /// - Parameter isCoordinatorNew: the agent that leads afterwards has seen nothing of what is lost.
+        @Test(arguments: [false, true])
+        func aBackupPutBackIsToldAndFollowedByEveryone(isCoordinatorNew: Bool) async throws {
+            try await onOneServer { server, app, ann, one, two in
+                let follower = RegistrySubscriber(
+                    store: two, paths: app.paths, rereadMilliseconds: 2_000, logger: app.logger)
+                try await running([{ try await follower.run() }]) {
+                    try await lead(server, app, ann, one, follower, isCoordinatorNew: isCoordinatorNew)
                 }
             }
         }
@@ -36,21 +43,11 @@ extension WithServers {
         /// What was lost is operators' edits alone: the head is as the backup has it, nothing is hot that was not, and nobody would
         /// ever publish. What an operator then orders is below the edits that were lost.
         @Test func anOperatorIsFollowedAfterABackupAlthoughNoKeyChanges() async throws {
-            let server = try await ZooKeeperServer.start()
-            try await server.use { server in
-                let app = try await TestApp(address: server.address)
-                try await app.with(session: 3_000) { operatorClient in
-                    try await app.initialise(operatorClient)
-                    let ann = try app.makeOperator(operatorClient)
-                    try await app.with(session: 3_000) { one in
-                        try await app.with(session: 3_000) { two in
-                            let agents = [TestAgent(app, one, id: "host-1"), TestAgent(app, two, id: "host-2")]
-                            heat(["a"], agents)
-                            try await running(agents.map { agent in { try await agent.run() } }) {
-                                try await loseEdits(server, app, ann, agents)
-                            }
-                        }
-                    }
+            try await onOneServer { server, app, ann, one, two in
+                let agents = [TestAgent(app, one, id: "host-1"), TestAgent(app, two, id: "host-2")]
+                heat(["a"], agents)
+                try await running(agents.map { agent in { try await agent.run() } }) {
+                    try await loseEdits(server, app, ann, agents)
                 }
             }
         }

@@ -354,7 +354,7 @@ final class SimulatedAgent {
         versions = after
         let isFresh = snapshot.view == .fresh
         if isFresh, !wasFresh, isUndisturbed {
-            world.figures.readsUntilFreshMax = max(world.figures.readsUntilFreshMax, reads)
+            world.noteFresh(reads: reads)
         }
         wasFresh = isFresh
         return result

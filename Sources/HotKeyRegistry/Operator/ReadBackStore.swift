@@ -2,7 +2,7 @@ import ZooKeeper
 
 /// A store that refuses to write where an edit only wants to know whether it stands in the registry already: the edit's own
 /// attempt is run once more, and what it would write tells that it does not.
-struct ReadBackStore: CoordinationStore {
+struct ReadBackStore: ForwardingStore {
     /// What a write throws while ``isReadingBack``.
     struct Refusal: Error {}
 
@@ -11,26 +11,6 @@ struct ReadBackStore: CoordinationStore {
     let store: any CoordinationStore
 
     private func refuseWrite() throws(Refusal) { if Self.isReadingBack { throw Refusal() } }
-
-    var connectionStates: ConnectionStates { store.connectionStates }
-    var lease: SessionLease? { store.lease }
-
-    func get(_ path: String) async throws -> NodeValue { try await store.get(path) }
-    func get(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeValue {
-        try await store.get(path, onEvent: onEvent)
-    }
-    func exists(_ path: String) async throws -> NodeStat? { try await store.exists(path) }
-    func exists(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeStat? {
-        try await store.exists(path, onEvent: onEvent)
-    }
-    func children(_ path: String) async throws -> NodeChildren { try await store.children(path) }
-    func children(_ path: String, onEvent: @escaping @Sendable (WatchEvent) -> Void) async throws -> NodeChildren {
-        try await store.children(path, onEvent: onEvent)
-    }
-    func sync(_ path: String) async throws { try await store.sync(path) }
-    func accessControl(_ path: String) async throws -> (acl: [AccessControl], stat: NodeStat) {
-        try await store.accessControl(path)
-    }
 
     func set(_ path: String, _ data: [UInt8], version: Int32?) async throws -> NodeStat {
         try refuseWrite()

@@ -86,8 +86,7 @@ public actor HotSetPublisher {
 
     private init(
         registry: RegistryStore, leadership: Leadership, memory: PublisherMemory, coordinator: AgentID,
-        gather: Duration,
-        clock: EnsembleClock?, checkMilliseconds: Int, logger: Logger, planner: PublishPlanner
+        gather: Duration, clock: EnsembleClock?, checkMilliseconds: Int, logger: Logger, planner: PublishPlanner
     ) {
         self.registry = registry
         self.leadership = leadership

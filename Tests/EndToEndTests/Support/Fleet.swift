@@ -121,6 +121,17 @@ final class Fleet: Sendable {
             .contains { $0.trimmingCharacters(in: .whitespaces) == "/hotkeys/\(app)/agents/\(id)" }
     }
 
+    /// Runs `body` and stops the agents afterwards, also when `body` throws.
+    func use(_ body: (Fleet) async throws -> Void) async throws {
+        do {
+            try await body(self)
+        } catch {
+            await stopAgents()
+            throw error
+        }
+        await stopAgents()
+    }
+
     /// Stops the agents, which must end by themselves and well.
     func stopAgents() async {
         await withTaskGroup(of: Void.self) { group in
