@@ -6,6 +6,8 @@ public enum RESPLimits {
     public static let bulkBytesMax = 512 * 1024 * 1024
     /// Most arguments of one command. Redis accepts `INT_MAX`; this is what it accepted up to version 6.
     public static let argumentsMax = 1024 * 1024
+    /// Places for arguments that a parser keeps for its next command.
+    static let keptArgumentsMax = 4096
     /// Deepest nesting that ``RESPValue`` decodes. Redis replies nest no deeper than 7 levels.
     public static let depthMax = 32
     /// Most elements of one aggregate that ``RESPValue`` decodes.

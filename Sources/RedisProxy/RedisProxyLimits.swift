@@ -25,6 +25,14 @@ public enum RedisProxyLimits {
     static let writtenKeyBytesMax = 1024 * 1024
     /// Characters of a key that an error text shows.
     static let keyTextMax = 64
+    /// Places of a queue that are kept when a burst is over.
+    static let keptPlacesMax = 1024
+    /// Bytes that small replies may take, waiting or already sent, before those that have been sent are looked for; and the most
+    /// that are kept together, so that a place among them fits 32 bits.
+    static let heldBytesKept = 64 * 1024
+    static let heldBytesMax = 1 << 30
+    /// Capacity of a client's output that is kept for its next replies.
+    static let outputBytesKept = 16 * 1024
     /// Spare bytes that an input buffer may keep in front before they are dropped.
     static let consumedBytesMax = 64 * 1024
 }

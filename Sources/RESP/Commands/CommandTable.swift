@@ -7,6 +7,9 @@ public struct CommandTable: Sendable {
     /// Sorted by name, subcommands behind their command.
     public let commands: [CommandSpec]
     private let slots: [CommandSpec?]
+    /// Names of up to seven letters, packed and in capitals, with ``CommandSpec/index``: what nearly every command is found by.
+    private let shortNames: [UInt64]
+    private let shortIndices: [Int16]
 
     /// Longest name that is looked up; longer ones are unknown without being read.
     private static let nameBytesMax = 32
@@ -33,6 +36,52 @@ public struct CommandTable: Sendable {
             slots[slot] = command
         }
         self.slots = slots
+        (shortNames, shortIndices) = Self.shortNames(commands)
+    }
+
+    /// Only names of letters alone: clearing one bit makes the two cases of a letter one, and would make other pairs of bytes one.
+    private static func shortNames(_ commands: [CommandSpec]) -> ([UInt64], [Int16]) {
+        let count = commands.count.nextPowerOfTwo * slotsPerCommand
+        var names = [UInt64](repeating: 0, count: count)
+        var indices = [Int16](repeating: -1, count: count)
+        for command in commands
+        where command.upperName.count <= packedBytes && command.upperName.allSatisfy({ (0x41...0x5A).contains($0) }) {
+            let name = command.upperName.withUnsafeBytes { packed($0) }
+            var slot = shortSlot(name, count)
+            while indices[slot] >= 0 { slot = (slot + 1) & (count - 1) }
+            names[slot] = name
+            indices[slot] = Int16(command.index)
+        }
+        return (names, indices)
+    }
+
+    /// One byte less than fits, for the mark before the name that tells its length.
+    private static let packedBytes = 7
+
+    @inline(__always)
+    private static func packed(_ name: UnsafeRawBufferPointer) -> UInt64 {
+        var packed: UInt64 = 1
+        for byte in name { packed = packed << 8 | UInt64(byte & 0xDF) }
+        return packed
+    }
+
+    @inline(__always)
+    private static func shortSlot(_ name: UInt64, _ count: Int) -> Int {
+        Int(truncatingIfNeeded: (name &* 0x9E37_79B9_7F4A_7C15) >> 40) & (count - 1)
+    }
+
+    /// ``CommandSpec/index`` of a command whose name is short and of letters alone, -1 for every other. Quick, and retains
+    /// nothing.
+    @inline(__always)
+    public func shortIndex(of name: UnsafeRawBufferPointer) -> Int {
+        guard name.count <= Self.packedBytes else { return -1 }
+        let packed = Self.packed(name)
+        var slot = Self.shortSlot(packed, shortNames.count)
+        while shortNames[slot] != packed {
+            if shortIndices[slot] < 0 { return -1 }
+            slot = (slot + 1) & (shortNames.count - 1)
+        }
+        return Int(shortIndices[slot])
     }
 
     /// The command of that name; for one with subcommands ask again with ``find(_:subcommand:)``.
@@ -77,6 +126,10 @@ public struct CommandTable: Sendable {
         for byte in bytes { hash = (hash ^ UInt32(upper(byte))) &* 16_777_619 }
         return Int(hash ^ hash >> 15)
     }
+}
+
+extension Int {
+    fileprivate var nextPowerOfTwo: Int { 1 << (Int.bitWidth - (self - 1).leadingZeroBitCount) }
 }
 
 extension KeySpecification {

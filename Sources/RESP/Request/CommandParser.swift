@@ -11,6 +11,12 @@ public struct CommandParser {
     public struct Argument: Sendable {
         public var offset: Int
         public var length: Int
+
+        @usableFromInline
+        init(offset: Int, length: Int) {
+            self.offset = offset
+            self.length = length
+        }
     }
 
     public enum Result: Sendable {
@@ -24,8 +30,44 @@ public struct CommandParser {
         case nothing(length: Int)
     }
 
-    /// The arguments of the command just parsed, the name first. The storage is reused by the next call.
-    public private(set) var arguments: [Argument] = []
+    /// Arguments whose storage is used again by the next command.
+    public struct Arguments: RandomAccessCollection, Sendable {
+        @usableFromInline var storage: [Argument] = []
+        public private(set) var count = 0
+        public var startIndex: Int { 0 }
+        public var endIndex: Int { count }
+
+        init() { storage.reserveCapacity(16) }
+
+        @inlinable
+        public subscript(index: Int) -> Argument {
+            precondition(index < count, "a command has only so many arguments")
+            return storage[index]
+        }
+
+        @inline(__always)
+        mutating func append(_ argument: Argument) {
+            if count < storage.count { storage[count] = argument } else { storage.append(argument) }
+            count += 1
+        }
+
+        /// Forgets the arguments; the storage of a command with very many of them goes, too.
+        @inline(__always)
+        mutating func removeAll() {
+            count = 0
+            if storage.count > RESPLimits.keptArgumentsMax { storage = [] }
+        }
+    }
+
+    /// The arguments of the command just parsed, the name first.
+    public private(set) var arguments = Arguments()
+
+    /// The bytes of one of them in `command`, which must begin where the command did.
+    @inlinable
+    public func argument(_ index: Int, of command: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        let argument = arguments[index]
+        return UnsafeRawBufferPointer(rebasing: command[argument.offset..<argument.offset &+ argument.length])
+    }
 
     private let bulkBytesMax: Int
     private let commandBytesMax: Int
@@ -40,7 +82,6 @@ public struct CommandParser {
     public init(bulkBytesMax: Int = RESPLimits.bulkBytesMax, commandBytesMax: Int = RESPLimits.bulkBytesMax) {
         self.bulkBytesMax = bulkBytesMax
         self.commandBytesMax = commandBytesMax
-        arguments.reserveCapacity(16)
     }
 
     /// Reads on in `bytes`, whose first byte is the first byte of the command.
@@ -48,14 +89,21 @@ public struct CommandParser {
         if argumentsLeft == 0 {
             guard !bytes.isEmpty else { return .needMore }
             guard bytes[0] == UInt8(ascii: "*") else { return try parseInline(bytes) }
-            guard let end = try lineEnd(bytes, from: 1, tooLong: "too big mbulk count string") else { return .needMore }
-            guard let count = WireNumber.parse(bytes, from: 1, to: end), count <= RESPLimits.argumentsMax else {
-                throw RESPError(.malformedRequest, "invalid multibulk length")
+            if let (count, end) = shortHeader(bytes, at: 0), count > 0 {
+                argumentsLeft = count
+                position = end
+            } else {
+                guard let end = try lineEnd(bytes, from: 1, tooLong: "too big mbulk count string") else {
+                    return .needMore
+                }
+                guard let count = WireNumber.parse(bytes, from: 1, to: end), count <= RESPLimits.argumentsMax else {
+                    throw RESPError(.malformedRequest, "invalid multibulk length")
+                }
+                guard count > 0 else { return .nothing(length: end + 2) }
+                argumentsLeft = Int(count)
+                position = end + 2
             }
-            guard count > 0 else { return .nothing(length: end + 2) }
-            argumentsLeft = Int(count)
-            position = end + 2
-            arguments.removeAll(keepingCapacity: true)
+            arguments.removeAll()
         }
         while argumentsLeft > 0 {
             if bulkLength < 0 {
@@ -64,14 +112,19 @@ public struct CommandParser {
                     let found = Character(UnicodeScalar(bytes[position]))
                     throw RESPError(.malformedRequest, "expected '$', got '\(found)'")
                 }
-                guard let end = try lineEnd(bytes, from: position + 1, tooLong: "too big bulk count string") else {
-                    return .needMore
+                if let (length, end) = shortHeader(bytes, at: position), length <= bulkBytesMax {
+                    position = end
+                    bulkLength = length
+                } else {
+                    guard let end = try lineEnd(bytes, from: position + 1, tooLong: "too big bulk count string") else {
+                        return .needMore
+                    }
+                    guard let length = WireNumber.parse(bytes, from: position + 1, to: end), length >= 0,
+                        length <= bulkBytesMax
+                    else { throw RESPError(.malformedRequest, "invalid bulk length") }
+                    position = end + 2
+                    bulkLength = Int(length)
                 }
-                guard let length = WireNumber.parse(bytes, from: position + 1, to: end), length >= 0,
-                    length <= bulkBytesMax
-                else { throw RESPError(.malformedRequest, "invalid bulk length") }
-                position = end + 2
-                bulkLength = Int(length)
                 guard position + bulkLength + 2 <= commandBytesMax else {
                     throw RESPError(.malformedRequest, "command larger than \(commandBytesMax) bytes")
                 }
@@ -86,6 +139,25 @@ public struct CommandParser {
         let length = position
         position = 0
         return .command(length: length)
+    }
+
+    /// A header as nearly all are, of one to four digits and all there: its number, and the index behind it. `nil` says nothing:
+    /// the long way decides.
+    @inline(__always)
+    private func shortHeader(_ bytes: UnsafeRawBufferPointer, at start: Int) -> (number: Int, end: Int)? {
+        guard start + 7 <= bytes.count else { return nil }
+        var number = Int(bytes[start + 1] &- UInt8(ascii: "0"))
+        guard number <= 9 else { return nil }
+        var index = start + 2
+        while true {
+            let digit = bytes[index] &- UInt8(ascii: "0")
+            guard digit <= 9 else { break }
+            // Redis takes no leading zeros.
+            guard number > 0, index < start + 5 else { return nil }
+            number = number * 10 + Int(digit)
+            index += 1
+        }
+        return bytes[index] == UInt8(ascii: "\r") ? (number, index + 2) : nil
     }
 
     /// Index of the `\r` that ends the header whose type byte stands before `start`, `nil` when it (or the byte behind it) has

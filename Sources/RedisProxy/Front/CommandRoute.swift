@@ -109,3 +109,29 @@ enum CommandRoute {
         }
     }
 }
+
+/// What the quick way of a command needs to know of it. Plain values: nothing is retained for a request.
+struct OneKeyCommand {
+    /// 0 for commands that go another way.
+    let keyIndex: UInt8
+    private let arity: Int16
+    let mayWrite: Bool
+    /// A copy can answer `GET` alone: it holds a string.
+    let isGet: Bool
+    /// Whether it may be answered by anything but the key's home.
+    let isCacheable: Bool
+
+    init(_ spec: CommandSpec, _ route: CommandRoute) {
+        if case .oneKey = route { keyIndex = UInt8(spec.onlyKeyIndex) } else { keyIndex = 0 }
+        arity = Int16(spec.arity)
+        mayWrite = spec.mayWrite
+        isGet = spec.name == "get"
+        isCacheable = !spec.mayWrite && !Self.randomNames.contains(spec.name)
+    }
+
+    /// Their replies are to differ from call to call: one that is kept would send everyone to the same member.
+    private static let randomNames: Set = ["hrandfield", "srandmember", "zrandmember"]
+
+    @inline(__always)
+    func accepts(argumentCount count: Int) -> Bool { arity >= 0 ? count == Int(arity) : count >= -Int(arity) }
+}

@@ -11,7 +11,15 @@ extension FrontSession {
             return
         }
         let name = argument(0, of: command)
-        guard let spec = CommandTable.redis70.find(name) else {
+        let index = CommandTable.redis70.shortIndex(of: name)
+        if index >= 0, isPlain {
+            let quick = loop.oneKeyCommands[index]
+            if quick.keyIndex > 0, quick.accepts(argumentCount: arguments.count) {
+                handleOneKey(quick, command)
+                return
+            }
+        }
+        guard let spec = index >= 0 ? CommandTable.redis70.commands[index] : CommandTable.redis70.find(name) else {
             handleUnknown(command)
             return
         }
@@ -40,7 +48,7 @@ extension FrontSession {
             return
         }
         switch route {
-        case .oneKey: handleOneKey(spec, command)
+        case .oneKey: handleOneKey(loop.oneKeyCommands[spec.index], command)
         case .keysOfOneNode: handleKeysOfOneNode(spec, command)
         case .blocking: handleBlocking(spec, command)
         case .split(let kind): handleSplit(kind, spec, command)
@@ -85,22 +93,24 @@ extension FrontSession {
     // MARK: One key
 
     @inline(__always)
-    private func handleOneKey(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
-        let key = argument(spec.onlyKeyIndex, of: command)
+    private func handleOneKey(_ known: OneKeyCommand, _ command: UnsafeRawBufferPointer) {
+        let loop = loop
+        let key = argument(Int(known.keyIndex), of: command)
         let hash = FastHash.hash(key, seed: loop.configuration.hashSeed)
-        let counter = count(key, hash, spec)
+        let counter = count(key, hash, mayWrite: known.mayWrite)
         let slot = reserveReply()
-        if spec.mayWrite {
-            if loop.isFenced(key, hash) {
+        if known.mayWrite {
+            if !loop.fences.isEmpty, loop.isFenced(key, hash) {
                 HotWrite(session: self, keys: [Array(key)], sink: .slot(self, slot))
                     .send(command, to: loop.home(key), version, counter: counter)
                 return
             }
-        } else if loop.table.count > 0, let index = loop.table.index(of: key, hash: hash), mayReadLocally(spec) {
+        } else if loop.servedCount > 0, known.isCacheable, hotWritesUnderWay == 0,
+            let index = loop.table.index(of: key, hash: hash)
+        {
             withNameInCapitals(command) {
                 loop.readHot(
-                    index, $0, isGet: spec.index == FrontSession.getIndex, version, counter: counter,
-                    sink: .slot(self, slot))
+                    index, $0, isGet: known.isGet, version, counter: counter, sink: .slot(self, slot))
             }
             return
         }
@@ -126,23 +136,19 @@ extension FrontSession {
         loop.giveBack(scratch)
     }
 
-    static let getIndex: Int = CommandTable.redis70.commands.first { $0.name == "get" }!.index
-
     /// Whether a read may be answered by anything but the key's home.
-    @inline(__always)
     func mayReadLocally(_ spec: CommandSpec) -> Bool {
-        hotWritesUnderWay == 0 && !Self.randomIndices.contains(spec.index)
+        hotWritesUnderWay == 0 && loop.oneKeyCommands[spec.index].isCacheable
     }
 
-    /// Their replies are to differ from call to call: one that is kept would send everyone to the same member.
-    private static let randomIndices = Set(
-        CommandTable.redis70.commands.filter { ["hrandfield", "srandmember", "zrandmember"].contains($0.name) }.map(
-            \.index))
-
     @inline(__always)
-    func count(_ key: UnsafeRawBufferPointer, _ hash: UInt64, _ spec: CommandSpec) -> UInt64 {
+    func count(_ key: UnsafeRawBufferPointer, _ hash: UInt64, mayWrite: Bool) -> UInt64 {
         guard loop.isCounting, let recorder = loop.recorder, !CopyCodec.isCopyName(key) else { return 0 }
-        return recorder.record(key: key, hash: hash, reads: spec.mayWrite ? 0 : 1, writes: spec.mayWrite ? 1 : 0)
+        return recorder.record(key: key, hash: hash, reads: mayWrite ? 0 : 1, writes: mayWrite ? 1 : 0)
+    }
+
+    func count(_ key: UnsafeRawBufferPointer, _ hash: UInt64, _ spec: CommandSpec) -> UInt64 {
+        count(key, hash, mayWrite: spec.mayWrite)
     }
 
     // MARK: Several keys

@@ -5,9 +5,8 @@ import RESP
 ///
 /// Back-pressure: when too many commands of this client are unanswered, or it does not read its replies, nothing more is read
 /// from its socket until that has changed; TCP carries that to the client.
-final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
+final class FrontSession: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
-    typealias OutboundIn = Never
     typealias OutboundOut = ByteBuffer
 
     enum Role: Sendable {
@@ -23,16 +22,21 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     private(set) var version = ProtocolVersion.resp2
     var name: [UInt8] = []
     /// Names of the pub/sub channels this client listens to.
-    var channels: Set<String> = []
+    var channels: Set<String> = [] {
+        didSet { noteState() }
+    }
     /// The connection to a node that this client has for itself while it carries state or waits; `nil` for most.
     var bound: BoundConnection? {
-        didSet { isOrdinary = bound == nil && opened == nil }
+        didSet { noteState() }
     }
     /// `MULTI` has been answered, and which node it is for is not known yet.
     var opened: OpenTransaction? {
-        didSet { isOrdinary = bound == nil && opened == nil }
+        didSet { noteState() }
     }
+    /// Whether its commands take the shared connections.
     private(set) var isOrdinary = true
+    /// Whether nothing at all is to be looked at before a command of one key: an app, ordinary, that listens to no channel.
+    private(set) var isPlain: Bool
     /// Writes of hot keys that are not answered yet. Until they are, this client's reads go home, behind them: a local value or
     /// a copy may still be the one that its own pipeline has just overwritten.
     var hotWritesUnderWay = 0
@@ -51,7 +55,12 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     private var isDraining = false
     /// Bytes of pub/sub messages since the client last had read what was sent to it.
     private var pushedBytes = 0
-    private var isWaitingForRead = false
+    /// Whether the channel reads from its socket.
+    private var isReading = true
+    /// As the channel told last.
+    private var isWritable = true
+    /// Large replies have been written and not flushed.
+    private var hasUnflushed = false
     /// Nothing more is read until what is out has been answered: what follows goes over other connections to the nodes and could
     /// overtake it, or means something else by then.
     private var isHalted = false
@@ -60,14 +69,20 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     /// Bytes of messages that wait for an older reply.
     private var heldBytes = 0
     /// Arguments of the command in hand, relative to its first byte.
-    var arguments: [CommandParser.Argument] { parser.arguments }
+    var arguments: CommandParser.Arguments { parser.arguments }
 
     init(loop: ProxyLoop, role: Role, id: UInt64) {
         self.loop = loop
         self.role = role
         self.id = id
+        isPlain = role == .app
         let limit = loop.configuration.requestBytesMax
         self.parser = CommandParser(bulkBytesMax: min(limit, RESPLimits.bulkBytesMax), commandBytesMax: limit)
+    }
+
+    private func noteState() {
+        isOrdinary = bound == nil && opened == nil
+        isPlain = isOrdinary && role == .app && channels.isEmpty
     }
 
     // MARK: Channel
@@ -121,14 +136,21 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
         }
         process(&buffer)
         keep(&buffer)
+        if !mayReadMore { adjustReading(context) }
     }
 
-    func read(context: ChannelHandlerContext) {
-        if mayReadMore, !isDraining { context.read() } else { isWaitingForRead = true }
+    /// Reads from the socket, or lets the client wait. Asked of the channel only when that changes.
+    private func adjustReading(_ context: ChannelHandlerContext) {
+        let mayRead = mayReadMore && !isDraining
+        guard mayRead != isReading else { return }
+        isReading = mayRead
+        // Only a channel of another kind than a socket has no such option.
+        try? context.channel.syncOptions?.setOption(.autoRead, value: mayRead)
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if context.channel.isWritable { touch() }
+        isWritable = context.channel.isWritable
+        if isWritable { touch() }
         context.fireChannelWritabilityChanged()
     }
 
@@ -156,8 +178,8 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     private var mayReadMore: Bool {
         replies.count < loop.configuration.pipelineDepthMax && !isHalted
             && bound?.connection.isCongested != true
-            && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax
-            && context?.channel.isWritable ?? false
+            && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax && isWritable
+            && context != nil
     }
 
     func change(to newVersion: ProtocolVersion) {
@@ -218,8 +240,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
 
     @inline(__always)
     func argument(_ index: Int, of command: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-        let argument = parser.arguments[index]
-        return UnsafeRawBufferPointer(rebasing: command[argument.offset..<argument.offset + argument.length])
+        parser.argument(index, of: command)
     }
 
     // MARK: Output
@@ -245,14 +266,13 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     @inline(__always)
     func complete(_ slot: UInt32, _ reply: ReplyView) {
         guard context != nil else { return }
+        let isSmall = reply.length <= RedisProxyLimits.copyBytesMax
         if replies.isOldest(slot) {
             replies.removeOldest()
-            if reply.length <= RedisProxyLimits.copyBytesMax {
-                output.writeBytes(reply.bytes)
-            } else {
-                write(reply.passedOn())
-            }
-            writeReady()
+            if isSmall { output.append(reply.bytes) } else { write(reply.passedOn()) }
+            if !replies.isEmpty { writeReady() }
+        } else if isSmall {
+            replies.store(reply.bytes, in: slot)
         } else {
             replies.store(reply.detached(), in: slot)
         }
@@ -319,23 +339,38 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
 
     @inline(__always)
     private func writeReady() {
-        while let next = replies.popReady() { write(next) }
+        while true {
+            switch replies.popReady(into: &output) {
+            case .nothing: return
+            case .copied: continue
+            case .large(let reply): write(reply)
+            }
+        }
     }
 
     @inline(__always)
     private func write(_ reply: ByteBuffer) {
         if reply.readableBytes <= RedisProxyLimits.copyBytesMax {
-            reply.withUnsafeReadableBytes { _ = output.writeBytes($0) }
+            reply.withUnsafeReadableBytes { output.append($0) }
         } else {
-            writeOutput()
+            if output.readableBytes > 0 {
+                context?.write(wrapOutboundOut(output), promise: nil)
+                output = ByteBuffer()
+            }
             context?.write(wrapOutboundOut(reply), promise: nil)
+            hasUnflushed = true
         }
     }
 
-    private func writeOutput() {
-        guard output.readableBytes > 0 else { return }
-        context?.write(wrapOutboundOut(output), promise: nil)
-        output.clear()
+    private func flushOutput(_ context: ChannelHandlerContext) {
+        if output.readableBytes > 0 {
+            context.writeAndFlush(wrapOutboundOut(output), promise: nil)
+            // When the write was taken whole, the storage is ours alone again and is used again; otherwise a new one is made.
+            if output.capacity > RedisProxyLimits.outputBytesKept { output = ByteBuffer() } else { output.clear() }
+        } else if hasUnflushed {
+            context.flush()
+        }
+        hasUnflushed = false
     }
 
     @inline(__always)
@@ -352,8 +387,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     func flush() {
         isDirty = false
         guard let context else { return }
-        writeOutput()
-        context.flush()
+        flushOutput(context)
         if let bound { serve(bound) }
         if replies.isEmpty { isHalted = false }
         if var rest = input, mayReadMore {
@@ -361,10 +395,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
             process(&rest)
             keep(&rest)
         }
-        if isWaitingForRead, mayReadMore, !isDraining {
-            isWaitingForRead = false
-            context.read()
-        }
+        adjustReading(context)
         // While the client has replies to read first, its input may hold commands that have not been looked at; afterwards what
         // is left of it is half a command.
         if isEnding || (isInputClosed && mayReadMore), isIdle { closeAfterWrites(context) }

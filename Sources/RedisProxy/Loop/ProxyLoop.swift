@@ -1,4 +1,3 @@
-import DequeModule
 import HotKeyMitigation
 import Logging
 import NIOCore
@@ -42,12 +41,17 @@ final class ProxyLoop {
     }
     /// What is done with the commands of apps, by ``CommandSpec/index``.
     private(set) var routes = CommandRoute.byIndex
+    /// What is known ahead of commands of one key at a fixed place, which are nearly all; by ``CommandSpec/index``.
+    private(set) var oneKeyCommands: [OneKeyCommand] = []
     /// Whether the agent stands before one node alone: then it is to be as transparent as a wire.
     private(set) var hasOneNode = false
     /// Nodes that a snapshot took away and that still owe replies.
     var leavingNodes: [NodeState] = []
     /// What is served now.
-    var table = HotKeyTable.empty
+    var table = HotKeyTable.empty {
+        didSet { servedCount = table.count }
+    }
+    private(set) var servedCount = 0
     /// Tables whose keys a write must invalidate: what is served now, and while a snapshot changes what is served next.
     var fences: [HotKeyTable] = []
     /// A change of snapshot that waits for replies; nil when there is none.
@@ -88,6 +92,7 @@ final class ProxyLoop {
     private func chooseRoutes() {
         hasOneNode = nodes.count == 1
         routes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
+        oneKeyCommands = zip(CommandTable.redis70.commands, routes).map { OneKeyCommand($0, $1) }
     }
 
     func start() {

@@ -1,4 +1,3 @@
-import DequeModule
 import HotKeyMitigation
 import Logging
 import NIOCore
@@ -144,7 +143,7 @@ final class NodeState {
 
     /// All commands of a connection got no reply. An idle connection that the node closes (Redis: `timeout`) fails nothing, so it
     /// says nothing.
-    func failed(_ entries: Deque<PendingReply>, _ failure: UpstreamFailure) {
+    func failed(_ entries: [PendingReply], _ failure: UpstreamFailure) {
         var commands = 0
         var probes = 0
         for entry in entries where !entry.isOwnHandshake {

@@ -1,4 +1,3 @@
-import DequeModule
 import HotKeyMitigation
 import NIOCore
 import NIOPosix
@@ -11,9 +10,8 @@ import RESP
 /// behind it late: when the oldest command is older than the timeout, the connection is given up and everything on it fails.
 ///
 /// A dedicated connection is the same for one client alone (``BoundConnection``).
-final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
+final class UpstreamConnection: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
-    typealias OutboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
     enum State {
@@ -32,19 +30,21 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
     var clientName: [UInt8] = []
     /// Since when it has waited for a client.
     var idleSince: UInt64 = 0
+    /// Its client does not read what it is sent, so this does not read either.
     private var isReadHeld = false
+    private var isWritable = true
     private let node: NodeState
     private var context: ChannelHandlerContext?
     private var channel: (any Channel)?
     private var outbound = ByteBuffer()
     private var input: ByteBuffer?
     private var scanner = ReplyScanner()
-    private var pending: Deque<PendingReply> = []
+    private let pending = Ring<PendingReply>()
     private var isDirty = false
     /// Commands enqueued since the beginning; entry n is answered when `enqueued - pending.count > n`.
     private var enqueued: UInt64 = 0
     /// Called once everything up to a count has been answered or has failed; in ascending order.
-    private var barriers: Deque<(upTo: UInt64, then: () -> Void)> = []
+    private let barriers = Ring<(upTo: UInt64, then: () -> Void)>()
 
     init(node: NodeState, version: ProtocolVersion, isDedicated: Bool = false) {
         self.node = node
@@ -101,7 +101,7 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
         guard state != .closed, pending.count < RedisProxyLimits.upstreamPendingMax,
             outbound.readableBytes < RedisProxyLimits.upstreamOutboundBytesMax
         else { return false }
-        outbound.writeBytes(command)
+        outbound.append(command)
         append(reply)
         markDirty()
         return true
@@ -116,7 +116,7 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
     /// Sends a command whose reply the client has switched off. False when the connection takes no more.
     func sendUnanswered(_ command: UnsafeRawBufferPointer) -> Bool {
         guard state != .closed, outbound.readableBytes < RedisProxyLimits.upstreamOutboundBytesMax else { return false }
-        outbound.writeBytes(command)
+        outbound.append(command)
         markDirty()
         return true
     }
@@ -151,7 +151,7 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
     /// Writes what has gathered during this turn of the loop.
     func flush() {
         isDirty = false
-        guard state == .ready, let context, outbound.readableBytes > 0, context.channel.isWritable else { return }
+        guard state == .ready, let context, outbound.readableBytes > 0, isWritable else { return }
         context.writeAndFlush(wrapOutboundOut(outbound), promise: nil)
         // When the write was taken whole, the storage is ours alone again and is used again; otherwise a new one is made.
         outbound.clear()
@@ -162,18 +162,26 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     /// A client that does not read what it is sent stops its own connection here, and the node does with it as it would directly.
-    func read(context: ChannelHandlerContext) {
-        if let bound, !bound.session.mayTakeMore { isReadHeld = true } else { context.read() }
+    private func holdReading(_ bound: BoundConnection) {
+        guard !isReadHeld, !bound.session.mayTakeMore else { return }
+        isReadHeld = true
+        setReading(false)
     }
 
     func readOn() {
-        guard isReadHeld, let context else { return }
+        guard isReadHeld else { return }
         isReadHeld = false
-        context.read()
+        setReading(true)
+    }
+
+    private func setReading(_ reads: Bool) {
+        // Only a channel of another kind than a socket has no such option.
+        try? context?.channel.syncOptions?.setOption(.autoRead, value: reads)
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
-        if context.channel.isWritable { markDirty() }
+        isWritable = context.channel.isWritable
+        if isWritable { markDirty() }
         context.fireChannelWritabilityChanged()
     }
 
@@ -207,35 +215,41 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
             if buffer.readerIndex > RedisProxyLimits.consumedBytesMax { buffer.discardReadBytes() }
             input = buffer
         }
+        if let bound { holdReading(bound) }
     }
 
     private func deliver(_ buffer: inout ByteBuffer) throws(RESPError) {
-        while buffer.readableBytes > 0, state == .ready {
-            let start = buffer.readerIndex
-            // The closure borrows the buffer's bytes while `ReplyView` hands them on; nothing writes to the buffer meanwhile.
-            let outcome = buffer.withUnsafeReadableBytes { bytes -> Result<Int?, RESPError> in
+        var consumed = 0
+        // The buffer's bytes are borrowed while `ReplyView` hands them on; nothing writes to the buffer meanwhile.
+        let failure = buffer.withUnsafeReadableBytes { bytes -> RESPError? in
+            while consumed < bytes.count, state == .ready {
                 do throws(RESPError) {
-                    guard let length = try scanner.scan(bytes) else { return .success(nil) }
-                    let reply = UnsafeRawBufferPointer(rebasing: bytes[0..<length])
-                    let view = ReplyView(buffer: buffer, start: start, length: length, bytes: reply)
-                    if isDedicated {
-                        if let bound, bound.place(view) != .reply { return .success(length) }
-                    } else if version == .resp3, bytes[0] == UInt8(ascii: ">") {
-                        // A push message is no reply to any command.
-                        return .success(length)
-                    }
+                    let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+                    guard let length = try scanner.scan(rest) else { return nil }
+                    let view = ReplyView(
+                        buffer: buffer, start: buffer.readerIndex + consumed, length: length,
+                        bytes: UnsafeRawBufferPointer(rebasing: rest[0..<length]))
+                    consumed += length
+                    if isDedicated || rest[0] == UInt8(ascii: ">"), !isReply(view) { continue }
                     guard let first = pending.popFirst() else {
-                        return .failure(RESPError(.malformedReply, "a reply that no command asked for"))
+                        return RESPError(.malformedReply, "a reply that no command asked for")
                     }
                     complete(first, view)
-                    return .success(length)
                 } catch {
-                    return .failure(error)
+                    return error
                 }
             }
-            guard let length = try outcome.get() else { return }
-            buffer.moveReaderIndex(forwardBy: length)
+            return nil
         }
+        if let failure { throw failure }
+        buffer.moveReaderIndex(forwardBy: consumed)
+    }
+
+    /// What a client's own connection says beside replies is that client's; a shared one is sent nothing that asks for a push
+    /// message.
+    private func isReply(_ view: ReplyView) -> Bool {
+        if isDedicated { return bound.map { $0.place(view) == .reply } ?? true }
+        return version == .resp2
     }
 
     @inline(__always)
@@ -257,7 +271,7 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
     private func passBarriers() {
         let answered = enqueued &- UInt64(pending.count)
         while let first = barriers.first, first.upTo <= answered {
-            barriers.removeFirst()
+            _ = barriers.removeFirst()
             first.then()
         }
     }
@@ -282,8 +296,7 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
         outbound = ByteBuffer()
         channel?.close(promise: nil)
         context?.close(promise: nil)
-        let failed = pending
-        pending = []
+        let failed = pending.takeAll()
         node.connectionClosed(self, wasReady: wasReady)
         if !isDedicated { node.failed(failed, failure) }
         for entry in failed {
