@@ -99,7 +99,7 @@ extension FrontSession {
         {
             spec = sub
         }
-        guard channels.isEmpty || version == .resp3 || worksWhileSubscribed(spec) else {
+        guard !isListening || version == .resp3 || worksWhileSubscribed(spec) else {
             answer(error: ProxyReply.notWhileSubscribed(spec.name))
             return
         }

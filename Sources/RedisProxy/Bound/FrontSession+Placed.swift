@@ -99,6 +99,10 @@ extension FrontSession {
             answer(error: ProxyReply.unsupported(spec.name, reason))
             return nil
         }
+        if spec.name == "publish" {
+            let channel = argument(1, of: command)
+            return (loop.home(channel), [channel])
+        }
         guard !spec.keySpecifications.isEmpty else {
             answer(
                 error: ProxyReply.unsupported(

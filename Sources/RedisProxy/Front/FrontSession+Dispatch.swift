@@ -29,8 +29,10 @@ extension FrontSession {
     }
 
     private func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
-        if !channels.isEmpty, version == .resp2, !worksWhileSubscribed(spec) {
-            answer(error: ProxyReply.notWhileSubscribed(spec.name))
+        if isListening, version == .resp2, !worksWhileSubscribed(spec) {
+            // A subcommand that does not exist is the first mistake.
+            if case .container = route { return handleSubcommand(spec, command) }
+            answer(error: ProxyReply.notWhileSubscribed(fullName(spec, command)))
             return
         }
         if role == .peer, !worksForPeers(route) {
@@ -52,6 +54,7 @@ extension FrontSession {
             answer(ProxyReply.ok)
         case .watch: handleWatch(spec, command)
         case .withoutTransaction: handleWithoutTransaction(spec)
+        case .allNodes(let route): handleAllNodes(route, spec, command)
         case .refused(let reason): answer(error: ProxyReply.unsupported(spec.name, reason))
         case .ping: handlePing(command)
         case .echo: answer(.bulk(Array(argument(1, of: command))))
@@ -76,6 +79,12 @@ extension FrontSession {
             true
         default: false
         }
+    }
+
+    /// With its subcommand's, as Redis shows it.
+    private func fullName(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) -> String {
+        guard spec.hasSubcommands, arguments.count > 1 else { return spec.name }
+        return CommandTable.redis70.find(spec, subcommand: argument(1, of: command))?.name ?? spec.name
     }
 
     func worksWhileSubscribed(_ spec: CommandSpec) -> Bool {
@@ -194,6 +203,10 @@ extension FrontSession {
             return nil
         }
         let home = loop.home(first)
+        if let reason = refusalBesideKeys(spec, home, command) {
+            answer(error: ProxyReply.unsupported(spec.name, reason))
+            return nil
+        }
         for key in keys.dropFirst() {
             let other = loop.home(key)
             if other !== home {

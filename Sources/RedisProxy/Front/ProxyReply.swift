@@ -66,6 +66,10 @@ enum ProxyReply {
         }
     }
 
+    static func tooLargeOverNodes(_ name: String, _ bytesMax: Int) -> String {
+        "ERR '\(name)' found more than \(bytesMax) bytes on the cache nodes together; ask for less, or use SCAN"
+    }
+
     /// The node is known to be down; nothing was sent.
     static func nodeDown(_ node: ProxyNode, retryInMilliseconds: Int64) -> String {
         "ERR cache node \(node.name) (\(node.address)) is down, nothing was sent; next try in \(retryInMilliseconds) ms"

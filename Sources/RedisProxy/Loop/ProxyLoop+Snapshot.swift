@@ -119,7 +119,10 @@ extension ProxyLoop {
         if isMoved || !isSameNodes {
             for index in gates.indices { gates[index].fenced(at: now) }
         }
-        defer { if isMoved { endBoundElsewhere() } }
+        defer {
+            if isMoved { endBoundElsewhere() }
+            if isMoved || !isSameNodes { hub.topologyChanged() }
+        }
         guard !isSameNodes else { return }
         var known: [ProxyNode: NodeState] = [:]
         for state in nodes { known[state.node] = state }

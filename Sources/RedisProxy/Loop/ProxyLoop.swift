@@ -60,6 +60,10 @@ final class ProxyLoop {
 
     var sessions: [ObjectIdentifier: FrontSession] = [:]
     var subscribers: [String: [ObjectIdentifier: FrontSession]] = [:]
+    /// What clients listen to on several nodes.
+    private(set) lazy var hub = SubscriptionHub(loop: self)
+    /// How `SCAN` goes through the nodes.
+    private(set) var scanOrder = ScanOrder(addresses: [])
     private var dirtySessions: [FrontSession] = []
     private var dirtyConnections: [UpstreamConnection] = []
     private var isFlushScheduled = false
@@ -88,6 +92,7 @@ final class ProxyLoop {
     private func chooseRoutes() {
         hasOneNode = nodes.count == 1
         routes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
+        scanOrder = ScanOrder(addresses: nodes.map(\.node.address))
     }
 
     func start() {
@@ -106,6 +111,7 @@ final class ProxyLoop {
         updateNow()
         for node in nodes { node.tick(timeoutNanoseconds: timeoutNanoseconds) }
         for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
+        hub.tick()
     }
 
     func shutDown() {
@@ -115,6 +121,7 @@ final class ProxyLoop {
         preparing = nil
         tickTask?.cancel()
         for session in Array(sessions.values) { session.close() }
+        hub.shutDown()
         for node in nodes + leavingNodes { node.shutDown() }
         // The nodes point back here.
         nodes = []
@@ -193,7 +200,7 @@ final class ProxyLoop {
     func remove(_ session: FrontSession) {
         guard sessions.removeValue(forKey: ObjectIdentifier(session)) != nil else { return }
         statistics.clientsConnected -= 1
-        for channel in session.channels { unsubscribe(session, from: channel) }
+        session.leaveEverything()
     }
 
     func subscribe(_ session: FrontSession, to channel: String) {
@@ -206,7 +213,10 @@ final class ProxyLoop {
 
     func publish(_ message: [UInt8], to channel: String) {
         guard let sessions = subscribers[channel] else { return }
-        for session in sessions.values { session.push(channel: channel, message) }
+        let parts: [RESPValue] = [.bulk("message"), .bulk(channel), .bulk(message)]
+        for session in sessions.values {
+            session.push(ProxyReply.value(session.version == .resp3 ? .push(parts) : .array(parts), session.version))
+        }
     }
 
     func currentStatistics() -> ProxyStatistics {

@@ -235,7 +235,8 @@ final class NodeState {
         let limit = timeoutNanoseconds / 1_000_000 / UInt64(RedisProxyLimits.tickMilliseconds)
         guard silentTicks > Int(limit) * RedisProxyLimits.silentTimeoutsMax else { return }
         silentTicks = 0
-        for (connection, _) in Array(dedicated.values) where connection.bound?.isPatient == true {
+        for (connection, _) in Array(dedicated.values)
+        where connection.bound.map(\.isPatient) ?? (connection.pendingCount > 0) {
             connection.close(.timeout)
         }
     }

@@ -28,6 +28,8 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
     let isDedicated: Bool
     /// Whom it serves; `nil` while it waits for the next one.
     var bound: BoundConnection?
+    /// Takes the messages of channels; on a connection for nothing else.
+    var listener: NodeListener?
     /// As the node knows it, by `CLIENT SETNAME`.
     var clientName: [UInt8] = []
     /// Since when it has waited for a client.
@@ -220,6 +222,7 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
                     let view = ReplyView(buffer: buffer, start: start, length: length, bytes: reply)
                     if isDedicated {
                         if let bound, bound.place(view) != .reply { return .success(length) }
+                        if let listener, listener.take(reply) { return .success(length) }
                     } else if version == .resp3, bytes[0] == UInt8(ascii: ">") {
                         // A push message is no reply to any command.
                         return .success(length)
@@ -296,5 +299,7 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
         while let first = barriers.popFirst() { first.then() }
         bound?.lost()
         bound = nil
+        listener?.lost()
+        listener = nil
     }
 }
