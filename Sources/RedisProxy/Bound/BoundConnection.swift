@@ -117,9 +117,9 @@ final class BoundConnection {
         case .multi: expectsTransaction = true
         case .watch: expectsWatch = true
         case .unwatch: if !expectsTransaction { expectsWatch = false }
-        case .exec, .discard:
+        case .exec, .discard, .abort:
+            if expectsTransaction || change == .abort { expectsWatch = false }
             expectsTransaction = false
-            expectsWatch = false
         case .select(let number): if !expectsTransaction { expectedDatabase = number }
         case .reset:
             expectsTransaction = false
@@ -189,7 +189,7 @@ final class BoundConnection {
         case .exec:
             written = transactionWrites.take()
             if state.database == nil { expectedDatabase = nil }
-        case .discard where outcome == .done: transactionWrites = WrittenKeys()
+        case .discard where outcome == .done, .abort: transactionWrites = WrittenKeys()
         case .reset where outcome == .done:
             transactionWrites = WrittenKeys()
             counts = SubscriptionCounts()

@@ -72,6 +72,8 @@ extension FrontSession {
         guard let anchor = bound.anchor, spec.accepts(argumentCount: arguments.count),
             !Self.needsNoKey.contains(spec.name)
         else { return true }
+        // The node refuses it, whatever the keys.
+        if spec.name == "watch", bound.expectsTransaction { return true }
         guard let (node, keys) = placedNode(spec, command) else {
             bound.spoilTransaction()
             return false
@@ -86,7 +88,7 @@ extension FrontSession {
     }
 
     private static let needsNoKey: Set = [
-        "multi", "exec", "discard", "watch", "unwatch", "ping", "echo", "quit", "reset", "hello", "client|setname",
+        "multi", "exec", "discard", "unwatch", "ping", "echo", "quit", "reset", "hello", "client|setname",
         "client|getname",
         "time",
     ]
