@@ -169,8 +169,7 @@ extension FrontSession {
                         ? ProxyReply.unsupported(spec.name, "the client's connection ends at the agent")
                         : ProxyReply.wrongArgumentCount(spec.name))
             } else {
-                let shown = ProxyReply.text(argument(1, of: command), max: ProxyReply.argumentTextMax)
-                answer(error: "ERR unknown subcommand '\(shown)'. Try CLIENT HELP.")
+                answer(ProxyReply.unknownSubcommand(argument(1, of: command), of: "client"))
             }
         }
     }

@@ -223,8 +223,7 @@ extension FrontSession {
         let word = argument(1, of: command)
         guard let spec = CommandTable.redis70.find(container, subcommand: word) else {
             if isTransparent { return handleKeyless(container, command) }
-            let shown = ProxyReply.text(word, max: 128)
-            answer(error: "ERR unknown subcommand '\(shown)'. Try \(container.name.uppercased()) HELP.")
+            answer(ProxyReply.unknownSubcommand(word, of: container.name))
             return
         }
         guard spec.accepts(argumentCount: arguments.count) else {
@@ -283,7 +282,7 @@ extension FrontSession {
                 bindAndHandle(nil, command)
             } else {
                 let rest = (1..<arguments.count).prefix(ProxyReply.argumentTextMax).map { argument($0, of: command) }
-                answer(error: ProxyReply.unknownCommand(name, rest))
+                answer(ProxyReply.unknownCommand(name, rest))
             }
             return
         }
