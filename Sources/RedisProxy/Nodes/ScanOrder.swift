@@ -45,10 +45,12 @@ struct ScanOrder {
         var cursor: UInt64
     }
 
-    /// Where a client's cursor stands. What no agent gave out stands somewhere, too, as at Redis; `nil` behind the last node.
+    /// Where a client's cursor stands. What no agent gave out stands somewhere, too, as at Redis; behind the last node (which may have
+    /// been taken out) it stands at the beginning of the last one that there is. `nil` without nodes.
     func place(of cursor: UInt64) -> Place? {
         let number = cursor & Self.numberMask
-        guard let index = numbers.firstIndex(where: { $0 >= number }) else { return nil }
+        guard let last = nodes.last else { return nil }
+        guard let index = numbers.firstIndex(where: { $0 >= number }) else { return Place(node: last, cursor: 0) }
         return Place(node: nodes[index], cursor: numbers[index] == number ? cursor >> Self.numberBits : 0)
     }
 
