@@ -46,6 +46,10 @@ final class BoundConnection {
     /// Whether a reply is awaited that may take any time.
     var isPatient: Bool { head.map { $0.wait != .none } ?? false }
 
+    /// Whether what was begun here may be finished here although its keys live elsewhere now. Not what watches: those who write the
+    /// keys do so elsewhere, and nothing here would tell.
+    var mayFinishElsewhere: Bool { anchor != nil && !expectsWatch && !state.reasons.contains(.watch) }
+
     /// Whether nothing is carried any more. Asked when the client is owed nothing.
     var mayLeave: Bool { !state.mustStay && connection.pendingCount == 0 }
 

@@ -56,7 +56,7 @@ extension FrontSession {
         handleBound(bind(to: node, keys: nil), command)
     }
 
-    /// - Parameter keys: what a blocking command waits for, where keys live on several nodes.
+    /// - Parameter keys: what a blocking command or a transaction is for, where keys live on several nodes.
     func bind(to node: NodeState, keys: [[UInt8]]?) -> BoundConnection {
         let connection = node.takeBound(version, for: keys)
         let new = BoundConnection(session: self, node: node, connection: connection)

@@ -78,9 +78,11 @@ extension FrontSession {
             bound.spoilTransaction()
             return false
         }
-        guard node !== bound.node else { return true }
+        // Not the node that it is tied to: a topology may have moved the keys of a transaction that is finished where it began.
+        let home = loop.home(anchor)
+        guard node !== home else { return true }
         let text = anchor.withUnsafeBytes {
-            ProxyReply.differentNodes(spec.name, $0, on: bound.node.node.name, keys[0], on: node.node.name)
+            ProxyReply.differentNodes(spec.name, $0, on: home.node.name, keys[0], on: node.node.name)
         }
         answer(error: text)
         bound.spoilTransaction()
@@ -115,7 +117,7 @@ extension FrontSession {
     }
 
     private func place(on node: NodeState, _ key: UnsafeRawBufferPointer) -> BoundConnection {
-        let bound = bind(to: node, keys: nil)
+        let bound = bind(to: node, keys: [Array(key)])
         bound.anchor = Array(key)
         return bound
     }

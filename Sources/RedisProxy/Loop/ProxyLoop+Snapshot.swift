@@ -130,12 +130,17 @@ extension ProxyLoop {
         for node in nodes { node.warmUp() }
         // A node that left answers what was sent to it; then its connections end.
         for removed in known.values {
-            removed.endBound(.keysMoved)
+            removed.part { _ in true }
+            removed.leavingAt = now
             leavingNodes.append(removed)
-            removed.afterPending { [self] in
-                removed.shutDown()
-                leavingNodes.removeAll { $0 === removed }
-            }
+            removed.afterPending { [self] in endLeaving() }
+        }
+    }
+
+    func endLeaving() {
+        for node in leavingNodes where node.hasLeft(now) {
+            leavingNodes.removeAll { $0 === node }
+            node.shutDown()
         }
     }
 
@@ -143,7 +148,7 @@ extension ProxyLoop {
     /// carries state on the only node does not carry it on several.
     private func endBoundElsewhere() {
         for node in nodes {
-            node.endBound(.keysMoved) { keys in keys.map { $0.contains { home($0) !== node } } ?? !hasOneNode }
+            node.part { keys in keys.map { $0.contains { home($0) !== node } } ?? !hasOneNode }
         }
     }
 }

@@ -111,6 +111,7 @@ final class ProxyLoop {
         updateNow()
         for node in nodes { node.tick(timeoutNanoseconds: timeoutNanoseconds) }
         for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
+        if !leavingNodes.isEmpty { endLeaving() }
         hub.tick()
     }
 
