@@ -195,10 +195,8 @@ extension FrontSession {
         switch word {
         case "":
             answer(.array(table.commands.filter { !$0.name.contains("|") }.map(Self.description(of:))))
-        case "count":
+        case "count" where arguments.count == 2:
             answer(.integer(Int64(table.commands.count { !$0.name.contains("|") })))
-        case "list" where arguments.count == 2:
-            answer(.array(table.commands.filter { !$0.name.contains("|") }.map { .bulk($0.name) }))
         case "info":
             answer(
                 .array(

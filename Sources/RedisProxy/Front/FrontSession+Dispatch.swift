@@ -30,9 +30,7 @@ extension FrontSession {
 
     private func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
         if isListening, version == .resp2, !worksWhileSubscribed(spec) {
-            // A subcommand that does not exist is the first mistake.
-            if case .container = route { return handleSubcommand(spec, command) }
-            answer(error: ProxyReply.notWhileSubscribed(fullName(spec, command)))
+            answer(rejectionWhileSubscribed(spec, command))
             return
         }
         if role == .peer, !worksForPeers(route) {
@@ -81,10 +79,20 @@ extension FrontSession {
         }
     }
 
-    /// With its subcommand's, as Redis shows it.
-    private func fullName(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) -> String {
-        guard spec.hasSubcommands, arguments.count > 1 else { return spec.name }
-        return CommandTable.redis70.find(spec, subcommand: argument(1, of: command))?.name ?? spec.name
+    /// Other mistakes come first, as at Redis.
+    private func rejectionWhileSubscribed(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) -> ByteBuffer {
+        var spec = spec
+        if spec.hasSubcommands, arguments.count > 1 {
+            let word = argument(1, of: command)
+            guard let sub = CommandTable.redis70.find(spec, subcommand: word) else {
+                return ProxyReply.unknownSubcommand(word, of: spec.name)
+            }
+            guard sub.accepts(argumentCount: arguments.count) else {
+                return ProxyReply.error(ProxyReply.wrongArgumentCount(sub.name))
+            }
+            spec = sub
+        }
+        return ProxyReply.error(ProxyReply.notWhileSubscribed(spec.name))
     }
 
     func worksWhileSubscribed(_ spec: CommandSpec) -> Bool {

@@ -43,7 +43,7 @@ struct PlacedExpectations: Sendable {
         "memory|doctor", "memory|stats", "memory|malloc-stats", "memory|purge",
     ]
     private static let refusedContainers: Set = ["acl", "config", "latency", "slowlog", "module", "cluster"]
-    private static let own: Set = ["info", "command|info", "command|docs"]
+    private static let own: Set = ["info", "command", "command|info", "command|docs"]
     /// Work without a key once a transaction or watched keys have chosen the node.
     private static let needNoKey: Set = [
         "ping", "echo", "time", "client|setname", "client|getname", "unwatch", "multi", "hello",
