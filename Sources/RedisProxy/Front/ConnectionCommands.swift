@@ -177,7 +177,8 @@ extension FrontSession {
     private var clientLine: String {
         let address = context?.channel.remoteAddress.map { "\($0.ipAddress ?? "unix"):\($0.port ?? 0)" } ?? "?"
         return "id=\(id) addr=\(address) name=\(String(decoding: name, as: UTF8.self)) resp=\(version.rawValue) "
-            + "sub=\(channels.count) loop=\(loop.index)\n"
+            + "sub=\(channels.count + (listening?.count(of: .channel) ?? 0)) psub=\(listening?.count(of: .pattern) ?? 0) "
+            + "ssub=\(listening?.count(of: .shard) ?? 0) loop=\(loop.index)\n"
     }
 
     /// Answers with Redis's error when not.

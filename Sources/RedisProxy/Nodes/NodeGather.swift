@@ -49,7 +49,10 @@ final class NodeGather {
                         $0, PendingReply(target: .nobody, counter: 0, sentAt: loop.now, isProbe: false))
                 }
                 let entry = PendingReply(target: .request(request), counter: 0, sentAt: loop.now, isProbe: false)
-                if !connection.send(command, entry) { take(.failed(.overloaded(isAnswering: true)), of: index) }
+                if !connection.send(command, entry) {
+                    take(.failed(.overloaded(isAnswering: true)), of: index)
+                    connection.close(.overloaded(isAnswering: true))
+                }
             }
         }
     }

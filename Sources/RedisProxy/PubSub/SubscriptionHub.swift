@@ -127,8 +127,8 @@ final class SubscriptionHub {
     func topologyChanged() {
         guard let loop else { return }
         let isMoved = { [self] (topic: Listening.Topic, entry: Entry) in
-            let nodes = nodes(of: topic).map(ObjectIdentifier.init)
-            return loop.hasOneNode || nodes != entry.listeners.map { ObjectIdentifier($0.node) }
+            let nodes = Set(nodes(of: topic).map(ObjectIdentifier.init))
+            return loop.hasOneNode || nodes != Set(entry.listeners.map { ObjectIdentifier($0.node) })
         }
         end(where: isMoved, lettingGo: { _, _ in true })
     }

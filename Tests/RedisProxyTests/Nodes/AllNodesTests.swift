@@ -288,12 +288,13 @@ extension ProxyTests {
         @Test func whatConcernsOneServerIsRefusedWithTheReason() async throws {
             try await Rig.with { rig in
                 let client = try await rig.client()
-                let key = rig.key(on: 0, "refuse")
+                let (key, elsewhere) = (rig.key(on: 0, "refuse"), rig.key(on: 1, "refuse"))
                 for (line, reason) in [
                     ("MOVE \(key) 1", "database 0 alone"), ("SWAPDB 0 1", "database 0 alone"),
                     ("COPY \(key) \(key) DB 1", "database 0 alone"),
                     ("SORT \(key) BY w_*", "'w_*'"), ("SORT \(key) GET # GET o_*->f", "'o_*->f'"),
-                    ("SORT_RO \(key) BY {other}*", "'{other}*'"), ("SORT \(key) BY *{\(key)}", "hash tag"),
+                    ("SORT_RO \(key) BY {\(elsewhere)}*", "'{\(elsewhere)}*'"),
+                    ("SORT \(key) BY *{\(key)}", "hash tag"),
                 ] {
                     let text = try await client.line(line).errorMessage ?? "no error"
                     #expect(text.hasPrefix("ERR '") && text.contains(reason), "\(line): \(text)")

@@ -222,7 +222,7 @@ extension ProxyTests {
             }
         }
 
-        @Test func aSubscriberThatDoesNotReadIsLetGo() async throws {
+        @Test func aSubscriberOfSeveralNodesThatDoesNotReadIsLetGo() async throws {
             try await AllNodes.with(configure: { $0.outputBytesMax = 1 << 20 }) { rig, nodes in
                 let channel = rig.key(on: 0, "flood")
                 let deaf = try await rig.client()

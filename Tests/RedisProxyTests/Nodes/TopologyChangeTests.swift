@@ -133,26 +133,5 @@ extension ProxyTests {
                 for each in [client, watcher] { await each.close() }
             }
         }
-
-        /// What waits at a node for what is written elsewhere now is told so.
-        @Test func aBlockedClientWhoseKeyMovesIsToldSo() async throws {
-            try await AllNodes.with { rig, nodes in
-                let (moves, stays) = (rig.key(on: 2, "wait"), rig.key(on: 0, "wait"))
-                let clients = [try await rig.client(), try await rig.client()]
-                try await clients[0].send(["BLPOP", moves, "0"])
-                try await clients[1].send(["BLPOP", stays, "0"])
-                for node in [0, 2] { try await Transparency.blocked(nodes[node], 1) }
-                let two = try Rig.topology(Array(nodes[0..<2]))
-                let isKept =
-                    Array(stays.utf8).withUnsafeBytes { two.nodes[two.placement.home($0)].port } == nodes[0].port
-                #expect(isKept)
-                try await rig.apply(.observe, topology: two)
-                #expect(
-                    try await clients[0].receive().errorMessage?.hasPrefix("UNBLOCKED the topology changed") == true)
-                try await rig.direct(0, "RPUSH", stays, "v")
-                #expect(try await clients[1].receive() == .array([.text(stays), .text("v")]))
-                for client in clients { await client.close() }
-            }
-        }
     }
 }
