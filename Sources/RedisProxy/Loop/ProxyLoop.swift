@@ -15,6 +15,8 @@ import RESP
 ///                 ├─ hot, read ─────▶ HotRead:  local cache │ a copy │ home
 ///                 ├─ hot, written ──▶ HotWrite: home, then every local cache and copy
 ///                 ├─ several keys ──▶ SplitJoin: one command a node
+///                 ├─ all nodes ─────▶ NodeGather: the same command to every node
+///                 ├─ SUBSCRIBE … ───▶ SubscriptionHub: one connection a node for all who listen
 ///                 ├─ carries state ─▶ BoundConnection: to the node, over a connection of its own
 ///                 └─ HK.…, CLIENT …─▶ answered here or by the agent
 ///     client ◀─ reply slots, in order ◀───────────────────────────────────┘
