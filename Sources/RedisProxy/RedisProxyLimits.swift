@@ -23,6 +23,14 @@ public enum RedisProxyLimits {
     static let silentTimeoutsMax = 3
     /// Bytes of keys that one client's unfinished transaction remembers for invalidation; beyond it every hot key is invalidated.
     static let writtenKeyBytesMax = 1024 * 1024
+    /// How long a transaction may go on at a node that a topology has taken away.
+    static let leavingNanoseconds: UInt64 = 10_000_000_000
+    /// How often `RANDOMKEY` draws again when it has drawn a name that is no key of the app.
+    static let randomKeyDrawsMax = 64
+    /// Channels and patterns that one client may listen to before several nodes.
+    static let subscriptionsMax = 65_536
+    /// A node that messages come from is asked every so many ticks whether it is still there.
+    static let listenerProbeTicks = 10
     /// Characters of a key that an error text shows.
     static let keyTextMax = 64
     /// Places of a queue that are kept when a burst is over.

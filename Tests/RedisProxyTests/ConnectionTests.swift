@@ -83,7 +83,10 @@ extension ProxyTests {
                 #expect(try await client.command("COMMAND", "INFO", "nosuch").elements?[0].isNull == true)
                 #expect(
                     try await client.command("COMMAND").elements?.count
-                        == client.command("COMMAND", "LIST").elements?.count)
+                        == reference.command("COMMAND", "COUNT").integer.map(Int.init))
+                #expect(
+                    try await client.command("COMMAND", "LIST").elements?.count
+                        == reference.command("COMMAND", "LIST").elements?.count)
                 #expect(try await client.command("COMMAND", "DOCS") == .array([]))
                 await reference.close()
                 await client.close()
@@ -116,7 +119,10 @@ extension ProxyTests {
                     try await old.command("UNSUBSCRIBE")
                         == .array([.text("unsubscribe"), .text("__hotkeys__"), .integer(0)]))
                 #expect(try await old.command("UNSUBSCRIBE") == .array([.text("unsubscribe"), .nullBulk, .integer(0)]))
-                #expect(try await old.command("SUBSCRIBE", "other").errorMessage?.contains("__hotkeys__") == true)
+                #expect(
+                    try await old.command("SUBSCRIBE", "other")
+                        == .array([.text("subscribe"), .text("other"), .integer(1)]))
+                #expect(try await old.command("UNSUBSCRIBE").elements?.last == .integer(0))
                 rig.server.publish(message)
                 #expect(try await new.nextPush() == .push(parts))
                 #expect(try await old.command("PING") == .simple("PONG"))

@@ -69,7 +69,7 @@ extension ProxyTests {
                     #expect(replies.last?.errorMessage?.hasPrefix("EXECABORT") == true, "\(script): \(replies.last!)")
                 }
                 #expect(try await client.line("MGET \(first) \(second)") == .array([.text("1"), .text("2")]))
-                for line in ["DBSIZE", "SELECT 0", "PUBLISH c m", "CLIENT LIST"] {
+                for line in ["DBSIZE", "SELECT 0", "FLUSHALL", "CLIENT LIST"] {
                     let replies = try await client.lines(["MULTI", line, "GET \(first)", "EXEC"])
                     #expect(replies[1].errorMessage?.contains("hkagent") == true, "\(line)")
                     #expect(replies[2] == .simple("QUEUED"))

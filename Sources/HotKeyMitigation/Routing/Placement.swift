@@ -139,6 +139,9 @@ public final class Placement: Sendable, Equatable {
         return found
     }
 
+    /// Whether a hash tag decides where this key lives, and every key that begins with it.
+    public func hasTag(_ key: UnsafeRawBufferPointer) -> Bool { hashedPart(key).count < key.count }
+
     /// The part of the key that is hashed. A tag that is not closed, or is empty, is no tag.
     private func hashedPart(_ key: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
         guard let hashTag else { return key }

@@ -25,6 +25,7 @@ final class BoundConnection {
     private var skipsNext = false
     /// As it will be when what has been sent has been answered. Only guesses may be made of it that do no harm when wrong.
     private(set) var expectsTransaction = false
+    private(set) var expectsWatch = false
     private(set) var expectedDatabase: Int? = 0
     private var hasLostChange = false
     /// Before several nodes: the key that chose this one.
@@ -44,6 +45,10 @@ final class BoundConnection {
 
     /// Whether a reply is awaited that may take any time.
     var isPatient: Bool { head.map { $0.wait != .none } ?? false }
+
+    /// Whether what was begun here may be finished here although its keys live elsewhere now. Not what watches: those who write the
+    /// keys do so elsewhere, and nothing here would tell.
+    var mayFinishElsewhere: Bool { anchor != nil && !expectsWatch && !state.reasons.contains(.watch) }
 
     /// Whether nothing is carried any more. Asked when the client is owed nothing.
     var mayLeave: Bool { !state.mustStay && connection.pendingCount == 0 }
@@ -114,10 +119,15 @@ final class BoundConnection {
     private func expect(_ change: CarriedState.Change) {
         switch change {
         case .multi: expectsTransaction = true
-        case .exec, .discard: expectsTransaction = false
+        case .watch: expectsWatch = true
+        case .unwatch: if !expectsTransaction { expectsWatch = false }
+        case .exec, .discard, .abort:
+            if expectsTransaction || change == .abort { expectsWatch = false }
+            expectsTransaction = false
         case .select(let number): if !expectsTransaction { expectedDatabase = number }
         case .reset:
             expectsTransaction = false
+            expectsWatch = false
             expectedDatabase = 0
             switchReplies(off: false)
         default: break
@@ -183,7 +193,7 @@ final class BoundConnection {
         case .exec:
             written = transactionWrites.take()
             if state.database == nil { expectedDatabase = nil }
-        case .discard where outcome == .done: transactionWrites = WrittenKeys()
+        case .discard where outcome == .done, .abort: transactionWrites = WrittenKeys()
         case .reset where outcome == .done:
             transactionWrites = WrittenKeys()
             counts = SubscriptionCounts()

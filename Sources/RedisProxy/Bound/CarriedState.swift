@@ -28,6 +28,8 @@ struct CarriedState {
     enum Change: Hashable {
         case none
         case multi, exec, discard, watch, unwatch
+        /// An `EXEC` with too many words: Redis discards the transaction and what is watched, without one, too.
+        case abort
         /// `nil`: a number that Redis may or may not take.
         case select(Int?)
         case user, identity, monitor, reset
@@ -64,6 +66,10 @@ struct CarriedState {
             // Outside a transaction it is a mistake that leaves watched keys watched; inside, an error ends the transaction, too.
             guard reasons.contains(.transaction) else { return }
             if outcome == .done, hasQueuedChange { becomeUnclear() }
+            hasQueuedChange = false
+            reasons.subtract([.transaction, .watch])
+            return
+        case .abort:
             hasQueuedChange = false
             reasons.subtract([.transaction, .watch])
             return
@@ -127,8 +133,7 @@ extension CarriedState.Change {
     /// What a command asks for by its name and arguments; a command with too few or too many asks for nothing.
     init(_ spec: CommandSpec?, argumentCount count: Int, argument: (Int) -> UnsafeRawBufferPointer) {
         guard let spec, spec.accepts(argumentCount: count) else {
-            // Whatever is wrong with an `EXEC`, it ends the transaction.
-            self = spec?.name == "exec" ? .exec : .none
+            self = spec?.name == "exec" ? .abort : .none
             return
         }
         switch spec.name {

@@ -56,7 +56,7 @@ extension FrontSession {
         handleBound(bind(to: node, keys: nil), command)
     }
 
-    /// - Parameter keys: what a blocking command waits for, where keys live on several nodes.
+    /// - Parameter keys: what a blocking command or a transaction is for, where keys live on several nodes.
     func bind(to node: NodeState, keys: [[UInt8]]?) -> BoundConnection {
         let connection = node.takeBound(version, for: keys)
         let new = BoundConnection(session: self, node: node, connection: connection)
@@ -71,6 +71,17 @@ extension FrontSession {
     }
 
     func handleBound(_ bound: BoundConnection, _ command: UnsafeRawBufferPointer) {
+        // Before several nodes a transaction ties its client to one node. Once it has ended, what follows may mean another node: it
+        // waits until the client is free again.
+        if bound.anchor != nil, !bound.expectsTransaction, !bound.expectsWatch {
+            guard settle() else { return }
+            if bound.mayLeave {
+                bound.release()
+                // It has been counted.
+                loop.statistics.requests &-= 1
+                return handle(command)
+            }
+        }
         let table = CommandTable.redis70
         guard let first = table.find(argument(0, of: command)) else {
             if isForAgentOrNobody(command), !bound.expectsTransaction {
@@ -88,7 +99,7 @@ extension FrontSession {
         {
             spec = sub
         }
-        guard channels.isEmpty || version == .resp3 || worksWhileSubscribed(spec) else {
+        guard !isListening || version == .resp3 || worksWhileSubscribed(spec) else {
             answer(error: ProxyReply.notWhileSubscribed(spec.name))
             return
         }

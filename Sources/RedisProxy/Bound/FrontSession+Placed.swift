@@ -72,13 +72,17 @@ extension FrontSession {
         guard let anchor = bound.anchor, spec.accepts(argumentCount: arguments.count),
             !Self.needsNoKey.contains(spec.name)
         else { return true }
+        // The node refuses it, whatever the keys.
+        if spec.name == "watch", bound.expectsTransaction { return true }
         guard let (node, keys) = placedNode(spec, command) else {
             bound.spoilTransaction()
             return false
         }
-        guard node !== bound.node else { return true }
+        // Not the node that it is tied to: a topology may have moved the keys of a transaction that is finished where it began.
+        let home = loop.home(anchor)
+        guard node !== home else { return true }
         let text = anchor.withUnsafeBytes {
-            ProxyReply.differentNodes(spec.name, $0, on: bound.node.node.name, keys[0], on: node.node.name)
+            ProxyReply.differentNodes(spec.name, $0, on: home.node.name, keys[0], on: node.node.name)
         }
         answer(error: text)
         bound.spoilTransaction()
@@ -86,7 +90,7 @@ extension FrontSession {
     }
 
     private static let needsNoKey: Set = [
-        "multi", "exec", "discard", "watch", "unwatch", "ping", "echo", "quit", "reset", "hello", "client|setname",
+        "multi", "exec", "discard", "unwatch", "ping", "echo", "quit", "reset", "hello", "client|setname",
         "client|getname",
         "time",
     ]
@@ -99,6 +103,10 @@ extension FrontSession {
             answer(error: ProxyReply.unsupported(spec.name, reason))
             return nil
         }
+        if spec.name == "publish" {
+            let channel = argument(1, of: command)
+            return (loop.home(channel), [channel])
+        }
         guard !spec.keySpecifications.isEmpty else {
             answer(
                 error: ProxyReply.unsupported(
@@ -109,7 +117,7 @@ extension FrontSession {
     }
 
     private func place(on node: NodeState, _ key: UnsafeRawBufferPointer) -> BoundConnection {
-        let bound = bind(to: node, keys: nil)
+        let bound = bind(to: node, keys: [Array(key)])
         bound.anchor = Array(key)
         return bound
     }

@@ -21,6 +21,8 @@ enum CommandRoute {
     /// `EXEC` and its kin, where there is no transaction.
     case withoutTransaction
     case ping, echo, hello, auth, select, client, command, info, quit, reset, subscribe, unsubscribe
+    /// Names no key, before several nodes.
+    case allNodes(AllNodesRoute)
     case refused(String)
 
     /// By ``CommandSpec/index``.
@@ -60,6 +62,8 @@ enum CommandRoute {
             self = .container
         } else if spec.keySpecifications.isEmpty || spec.flags.contains(.pubsub) {
             self = .keyless
+        } else if spec.name == "move" {
+            self = .oneKey
         } else {
             self = Self.byIndex[spec.index]
         }
@@ -77,6 +81,8 @@ enum CommandRoute {
         ]
         if let route = local[spec.name] {
             self = route
+        } else if let all = AllNodesRoute(spec) {
+            self = .allNodes(all)
         } else if let reason = Self.refusal(spec) {
             self = .refused(reason)
         } else if spec.hasSubcommands {
@@ -87,8 +93,6 @@ enum CommandRoute {
             self = .oneKey
         } else if !spec.keySpecifications.isEmpty {
             self = .keysOfOneNode
-        } else if spec.flags.contains(.readonly) || spec.name == "time" || spec.name == "lolwut" {
-            self = .keyless
         } else {
             self = .refused("it concerns one server as a whole; send it to the cache nodes themselves")
         }
@@ -98,14 +102,12 @@ enum CommandRoute {
         switch spec.name {
         case "migrate":
             "it moves keys between servers behind the placement's back; send it to the cache nodes themselves"
-        case "wait":
-            "it refers to earlier writes of one connection to one node; connect to that node"
+        case "move", "swapdb":
+            "before several cache nodes there is database 0 alone, as with twemproxy and Redis Cluster"
         case "monitor", "sync", "psync", "replconf", "asking", "readonly", "readwrite", "failover":
             "it concerns one server's connection; connect to the cache node itself"
         default:
-            spec.flags.contains(.pubsub)
-                ? "channels are not spread over the cache nodes; connect to one of them (only SUBSCRIBE __hotkeys__ is served here)"
-                : nil
+            nil
         }
     }
 }

@@ -16,7 +16,7 @@ extension FrontSession {
             return
         }
         let text = arguments.count == 2 ? Array(argument(1, of: command)) : nil
-        if !channels.isEmpty, version == .resp2 {
+        if isListening, version == .resp2 {
             answer(.array([.bulk("pong"), .bulk(text ?? [])]))
         } else if let text {
             answer(.bulk(text))
@@ -115,13 +115,20 @@ extension FrontSession {
     }
 
     func handleReset() {
-        answer(ProxyReply.reset)
+        guard listening != nil else {
+            answer(ProxyReply.reset)
+            forgetByReset()
+            return
+        }
+        guard settle() else { return }
+        let slot = reserveReply()
+        leaveEverything { [self] in complete(slot, ProxyReply.reset) }
         forgetByReset()
+        halt()
     }
 
     func forgetByReset() {
-        for channel in channels { loop.unsubscribe(self, from: channel) }
-        channels = []
+        leaveEverything()
         name = []
         change(to: .resp2)
     }
@@ -162,8 +169,7 @@ extension FrontSession {
                         ? ProxyReply.unsupported(spec.name, "the client's connection ends at the agent")
                         : ProxyReply.wrongArgumentCount(spec.name))
             } else {
-                let shown = ProxyReply.text(argument(1, of: command), max: ProxyReply.argumentTextMax)
-                answer(error: "ERR unknown subcommand '\(shown)'. Try CLIENT HELP.")
+                answer(ProxyReply.unknownSubcommand(argument(1, of: command), of: "client"))
             }
         }
     }
@@ -171,7 +177,8 @@ extension FrontSession {
     private var clientLine: String {
         let address = context?.channel.remoteAddress.map { "\($0.ipAddress ?? "unix"):\($0.port ?? 0)" } ?? "?"
         return "id=\(id) addr=\(address) name=\(String(decoding: name, as: UTF8.self)) resp=\(version.rawValue) "
-            + "sub=\(channels.count) loop=\(loop.index)\n"
+            + "sub=\(channels.count + (listening?.count(of: .channel) ?? 0)) psub=\(listening?.count(of: .pattern) ?? 0) "
+            + "ssub=\(listening?.count(of: .shard) ?? 0) loop=\(loop.index)\n"
     }
 
     /// Answers with Redis's error when not.
@@ -189,10 +196,8 @@ extension FrontSession {
         switch word {
         case "":
             answer(.array(table.commands.filter { !$0.name.contains("|") }.map(Self.description(of:))))
-        case "count":
+        case "count" where arguments.count == 2:
             answer(.integer(Int64(table.commands.count { !$0.name.contains("|") })))
-        case "list":
-            answer(.array(table.commands.filter { !$0.name.contains("|") }.map { .bulk($0.name) }))
         case "info":
             answer(
                 .array(
@@ -202,6 +207,7 @@ extension FrontSession {
         // Descriptions for people, which redis-cli asks for at its start: it works without them.
         case "docs":
             answer(.map([]))
+        case _ where role == .app: forwardToAnyNode(command)
         default:
             answer(error: ProxyReply.unsupported("command|\(word)", "ask a cache node"))
         }
@@ -242,16 +248,12 @@ extension FrontSession {
     func handleSubscribe(_ command: UnsafeRawBufferPointer) {
         let isOurs = (1..<arguments.count).allSatisfy { isHotKeyChannel(argument($0, of: command)) }
         if isTransparent, !isOurs { return bindAndHandle(nil, command) }
-        for index in 1..<arguments.count {
-            let channel = String(decoding: argument(index, of: command), as: UTF8.self)
-            guard channel == ProxyServer.hotKeyChannel else {
-                answer(
-                    error: ProxyReply.unsupported(
-                        "subscribe",
-                        "channels are not spread over the cache nodes; only \(ProxyServer.hotKeyChannel) is served here"
-                    ))
-                return
-            }
+        if role == .app, !isTransparent { return handleSubscription(CommandTable.subscribe, command) }
+        guard isOurs else {
+            answer(
+                error: ProxyReply.unsupported(
+                    "subscribe", "this listener serves only the channel \(ProxyServer.hotKeyChannel)"))
+            return
         }
         for _ in 1..<arguments.count { changeOwnChannel(isLeaving: false) }
     }
@@ -271,6 +273,7 @@ extension FrontSession {
     }
 
     func handleUnsubscribe(_ command: UnsafeRawBufferPointer) {
+        if role == .app, !isTransparent { return handleSubscription(CommandTable.unsubscribe, command) }
         let named = (1..<max(1, arguments.count)).map { String(decoding: argument($0, of: command), as: UTF8.self) }
         let left = named.isEmpty ? channels.sorted() : named
         if left.isEmpty { acknowledge("unsubscribe", nil) }

@@ -37,8 +37,8 @@ extension FrontSession {
     }
 
     private func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
-        if !channels.isEmpty, version == .resp2, !worksWhileSubscribed(spec) {
-            answer(error: ProxyReply.notWhileSubscribed(spec.name))
+        if isListening, version == .resp2, !worksWhileSubscribed(spec) {
+            answer(rejectionWhileSubscribed(spec, command))
             return
         }
         if role == .peer, !worksForPeers(route) {
@@ -60,6 +60,7 @@ extension FrontSession {
             answer(ProxyReply.ok)
         case .watch: handleWatch(spec, command)
         case .withoutTransaction: handleWithoutTransaction(spec)
+        case .allNodes(let route): handleAllNodes(route, spec, command)
         case .refused(let reason): answer(error: ProxyReply.unsupported(spec.name, reason))
         case .ping: handlePing(command)
         case .echo: answer(.bulk(Array(argument(1, of: command))))
@@ -84,6 +85,22 @@ extension FrontSession {
             true
         default: false
         }
+    }
+
+    /// Other mistakes come first, as at Redis.
+    private func rejectionWhileSubscribed(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) -> ByteBuffer {
+        var spec = spec
+        if spec.hasSubcommands, arguments.count > 1 {
+            let word = argument(1, of: command)
+            guard let sub = CommandTable.redis70.find(spec, subcommand: word) else {
+                return ProxyReply.unknownSubcommand(word, of: spec.name)
+            }
+            guard sub.accepts(argumentCount: arguments.count) else {
+                return ProxyReply.error(ProxyReply.wrongArgumentCount(sub.name))
+            }
+            spec = sub
+        }
+        return ProxyReply.error(ProxyReply.notWhileSubscribed(spec.name))
     }
 
     func worksWhileSubscribed(_ spec: CommandSpec) -> Bool {
@@ -200,6 +217,10 @@ extension FrontSession {
             return nil
         }
         let home = loop.home(first)
+        if let reason = refusalBesideKeys(spec, home, command) {
+            answer(error: ProxyReply.unsupported(spec.name, reason))
+            return nil
+        }
         for key in keys.dropFirst() {
             let other = loop.home(key)
             if other !== home {
@@ -216,8 +237,7 @@ extension FrontSession {
         let word = argument(1, of: command)
         guard let spec = CommandTable.redis70.find(container, subcommand: word) else {
             if isTransparent { return handleKeyless(container, command) }
-            let shown = ProxyReply.text(word, max: 128)
-            answer(error: "ERR unknown subcommand '\(shown)'. Try \(container.name.uppercased()) HELP.")
+            answer(ProxyReply.unknownSubcommand(word, of: container.name))
             return
         }
         guard spec.accepts(argumentCount: arguments.count) else {
@@ -276,7 +296,7 @@ extension FrontSession {
                 bindAndHandle(nil, command)
             } else {
                 let rest = (1..<arguments.count).prefix(ProxyReply.argumentTextMax).map { argument($0, of: command) }
-                answer(error: ProxyReply.unknownCommand(name, rest))
+                answer(ProxyReply.unknownCommand(name, rest))
             }
             return
         }

@@ -25,6 +25,10 @@ final class FrontSession: ChannelInboundHandler {
     var channels: Set<String> = [] {
         didSet { noteState() }
     }
+    /// What else it listens to, before several nodes; `nil` for most.
+    var listening: Listening? {
+        didSet { noteState() }
+    }
     /// The connection to a node that this client has for itself while it carries state or waits; `nil` for most.
     var bound: BoundConnection? {
         didSet { noteState() }
@@ -82,7 +86,7 @@ final class FrontSession: ChannelInboundHandler {
 
     private func noteState() {
         isOrdinary = bound == nil && opened == nil
-        isPlain = isOrdinary && role == .app && channels.isEmpty
+        isPlain = isOrdinary && role == .app && channels.isEmpty && listening == nil
     }
 
     // MARK: Channel
@@ -293,10 +297,8 @@ final class FrontSession: ChannelInboundHandler {
 
     /// Sends a pub/sub message. It may stand between any two replies. A client that does not read its messages is let go, as
     /// Redis does: back-pressure has no hold on it, because it sends nothing.
-    func push(channel: String, _ message: [UInt8]) {
+    func push(_ text: ByteBuffer) {
         guard let context else { return }
-        let parts: [RESPValue] = [.bulk("message"), .bulk(channel), .bulk(message)]
-        let text = ProxyReply.value(version == .resp3 ? .push(parts) : .array(parts), version)
         pushedBytes = context.channel.isWritable ? 0 : pushedBytes + text.readableBytes
         guard pushedBytes < loop.configuration.outputBytesMax else {
             close()

@@ -25,23 +25,44 @@ enum ProxyReply {
 
     static func nothing(_ version: ProtocolVersion) -> ByteBuffer { value(.null, version) }
 
-    static func unknownCommand(_ name: UnsafeRawBufferPointer, _ arguments: [UnsafeRawBufferPointer]) -> String {
-        var shown = ""
-        for argument in arguments where shown.utf8.count < argumentTextMax {
-            shown += "'\(text(argument, max: argumentTextMax - shown.utf8.count))' "
+    /// The bytes as they came, which need not be UTF-8; up to the first NUL, as Redis shows them.
+    static func unknownCommand(_ name: UnsafeRawBufferPointer, _ arguments: [UnsafeRawBufferPointer]) -> ByteBuffer {
+        var shown: [UInt8] = []
+        for argument in arguments where shown.count < argumentTextMax {
+            shown += quoted(argument, max: argumentTextMax - shown.count) + [UInt8(ascii: " ")]
         }
-        return "ERR unknown command '\(text(name, max: argumentTextMax))', with args beginning with: \(shown)"
+        return error(
+            Array("ERR unknown command ".utf8) + quoted(name) + Array(", with args beginning with: ".utf8) + shown)
+    }
+
+    static func unknownSubcommand(_ name: UnsafeRawBufferPointer, of container: String) -> ByteBuffer {
+        error(
+            Array("ERR unknown subcommand ".utf8) + quoted(name) + Array(". Try \(container.uppercased()) HELP.".utf8))
+    }
+
+    private static func quoted(_ bytes: UnsafeRawBufferPointer, max: Int = argumentTextMax) -> [UInt8] {
+        [UInt8(ascii: "'")] + bytes.prefix { $0 != 0 }.prefix(max) + [UInt8(ascii: "'")]
+    }
+
+    private static func error(_ text: [UInt8]) -> ByteBuffer {
+        let line = text.map { $0 == UInt8(ascii: "\r") || $0 == UInt8(ascii: "\n") ? UInt8(ascii: " ") : $0 }
+        return ByteBuffer(bytes: [UInt8(ascii: "-")] + line + [13, 10])
     }
 
     static func wrongArgumentCount(_ name: String) -> String {
-        let prefix = name == "exec" ? "EXECABORT Transaction discarded because of: " : "ERR "
-        return prefix + "wrong number of arguments for '\(name)' command"
+        rejection(of: name) + "wrong number of arguments for '\(name)' command"
+    }
+
+    /// Redis calls every rejected `EXEC` the end of a transaction.
+    private static func rejection(of name: String) -> String {
+        name == "exec" ? "EXECABORT Transaction discarded because of: " : "ERR "
     }
 
     static let abortedTransaction = "EXECABORT Transaction discarded because of previous errors."
 
     static func notWhileSubscribed(_ name: String) -> String {
-        "ERR Can't execute '\(name)': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+        rejection(of: name)
+            + "Can't execute '\(name)': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
     }
 
     static func unsupported(_ name: String, _ reason: String) -> String {
@@ -64,6 +85,10 @@ enum ProxyReply {
         return first.withUnsafeBytes { first in
             second.withUnsafeBytes { differentNodes(name, first, on: nodes.0, $0, on: nodes.1) }
         }
+    }
+
+    static func tooLargeOverNodes(_ name: String, _ bytesMax: Int) -> String {
+        "ERR '\(name)' found more than \(bytesMax) bytes on the cache nodes together; ask for less, or use SCAN"
     }
 
     /// The node is known to be down; nothing was sent.

@@ -119,7 +119,10 @@ extension ProxyLoop {
         if isMoved || !isSameNodes {
             for index in gates.indices { gates[index].fenced(at: now) }
         }
-        defer { if isMoved { endBoundElsewhere() } }
+        defer {
+            if isMoved { endBoundElsewhere() }
+            if isMoved || !isSameNodes { hub.topologyChanged() }
+        }
         guard !isSameNodes else { return }
         var known: [ProxyNode: NodeState] = [:]
         for state in nodes { known[state.node] = state }
@@ -127,12 +130,17 @@ extension ProxyLoop {
         for node in nodes { node.warmUp() }
         // A node that left answers what was sent to it; then its connections end.
         for removed in known.values {
-            removed.endBound(.keysMoved)
+            removed.part { _ in true }
+            removed.leavingAt = now
             leavingNodes.append(removed)
-            removed.afterPending { [self] in
-                removed.shutDown()
-                leavingNodes.removeAll { $0 === removed }
-            }
+            removed.afterPending { [self] in endLeaving() }
+        }
+    }
+
+    func endLeaving() {
+        for node in leavingNodes where node.hasLeft(now) {
+            leavingNodes.removeAll { $0 === node }
+            node.shutDown()
         }
     }
 
@@ -140,7 +148,7 @@ extension ProxyLoop {
     /// carries state on the only node does not carry it on several.
     private func endBoundElsewhere() {
         for node in nodes {
-            node.endBound(.keysMoved) { keys in keys.map { $0.contains { home($0) !== node } } ?? !hasOneNode }
+            node.part { keys in keys.map { $0.contains { home($0) !== node } } ?? !hasOneNode }
         }
     }
 }

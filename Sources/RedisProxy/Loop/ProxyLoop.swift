@@ -14,6 +14,8 @@ import RESP
 ///                 ├─ hot, read ─────▶ HotRead:  local cache │ a copy │ home
 ///                 ├─ hot, written ──▶ HotWrite: home, then every local cache and copy
 ///                 ├─ several keys ──▶ SplitJoin: one command a node
+///                 ├─ all nodes ─────▶ NodeGather: the same command to every node
+///                 ├─ SUBSCRIBE … ───▶ SubscriptionHub: one connection a node for all who listen
 ///                 ├─ carries state ─▶ BoundConnection: to the node, over a connection of its own
 ///                 └─ HK.…, CLIENT …─▶ answered here or by the agent
 ///     client ◀─ reply slots, in order ◀───────────────────────────────────┘
@@ -64,6 +66,10 @@ final class ProxyLoop {
 
     var sessions: [ObjectIdentifier: FrontSession] = [:]
     var subscribers: [String: [ObjectIdentifier: FrontSession]] = [:]
+    /// What clients listen to on several nodes.
+    private(set) lazy var hub = SubscriptionHub(loop: self)
+    /// How `SCAN` goes through the nodes.
+    private(set) var scanOrder = ScanOrder(addresses: [])
     private var dirtySessions: [FrontSession] = []
     private var dirtyConnections: [UpstreamConnection] = []
     private var isFlushScheduled = false
@@ -93,6 +99,7 @@ final class ProxyLoop {
         hasOneNode = nodes.count == 1
         routes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
         oneKeyCommands = zip(CommandTable.redis70.commands, routes).map { OneKeyCommand($0, $1) }
+        scanOrder = ScanOrder(addresses: nodes.map(\.node.address))
     }
 
     func start() {
@@ -111,6 +118,8 @@ final class ProxyLoop {
         updateNow()
         for node in nodes { node.tick(timeoutNanoseconds: timeoutNanoseconds) }
         for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
+        if !leavingNodes.isEmpty { endLeaving() }
+        hub.tick()
     }
 
     func shutDown() {
@@ -120,6 +129,7 @@ final class ProxyLoop {
         preparing = nil
         tickTask?.cancel()
         for session in Array(sessions.values) { session.close() }
+        hub.shutDown()
         for node in nodes + leavingNodes { node.shutDown() }
         // The nodes point back here.
         nodes = []
@@ -198,7 +208,7 @@ final class ProxyLoop {
     func remove(_ session: FrontSession) {
         guard sessions.removeValue(forKey: ObjectIdentifier(session)) != nil else { return }
         statistics.clientsConnected -= 1
-        for channel in session.channels { unsubscribe(session, from: channel) }
+        session.leaveEverything()
     }
 
     func subscribe(_ session: FrontSession, to channel: String) {
@@ -211,7 +221,10 @@ final class ProxyLoop {
 
     func publish(_ message: [UInt8], to channel: String) {
         guard let sessions = subscribers[channel] else { return }
-        for session in sessions.values { session.push(channel: channel, message) }
+        let parts: [RESPValue] = [.bulk("message"), .bulk(channel), .bulk(message)]
+        for session in sessions.values {
+            session.push(ProxyReply.value(session.version == .resp3 ? .push(parts) : .array(parts), session.version))
+        }
     }
 
     func currentStatistics() -> ProxyStatistics {

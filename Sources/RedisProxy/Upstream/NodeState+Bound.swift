@@ -28,6 +28,20 @@ extension NodeState {
         idle.append(connection)
     }
 
+    /// The keys of some who have connections of their own live elsewhere now. A transaction, and what a client asked all nodes, is
+    /// finished here. What waits for another client's doing would wait for ever, and what listens would hear nothing.
+    func part(where isMeant: ([[UInt8]]?) -> Bool) {
+        for (connection, keys) in Array(dedicated.values) where isMeant(keys) {
+            let mayFinish = connection.bound?.mayFinishElsewhere ?? (connection.listener == nil)
+            if !mayFinish { connection.close(.keysMoved) }
+        }
+    }
+
+    /// Whether it may be forgotten that this node was ever there.
+    func hasLeft(_ now: UInt64) -> Bool {
+        pendingCount == 0 && (dedicated.isEmpty || now > leavingAt &+ RedisProxyLimits.leavingNanoseconds)
+    }
+
     func closeIdle(before now: UInt64) {
         guard let oldest = idle.first, now - min(now, oldest.idleSince) > RedisProxyLimits.idleBoundNanoseconds else {
             return

@@ -18,9 +18,11 @@ final class NodeState {
     private var breaker: CircuitBreaker
     /// The connections that clients share: a place for each lane of RESP2, then for each of RESP3.
     private var shared: [UpstreamConnection?]
-    /// Connections that clients have for themselves, with the keys that a blocking command waits for there; without keys where
-    /// there is only this node.
+    /// Connections that clients have for themselves, with the keys that a blocking command or a transaction is for; `nil` where there
+    /// is only this node.
     var dedicated: [ObjectIdentifier: (connection: UpstreamConnection, keys: [[UInt8]]?)] = [:]
+    /// When a snapshot took it away.
+    var leavingAt: UInt64 = 0
     /// Connections that clients have given back.
     var idle: [UpstreamConnection] = []
     /// Ticks in which something waited for this node and nothing came from it.
@@ -234,7 +236,8 @@ final class NodeState {
         let limit = timeoutNanoseconds / 1_000_000 / UInt64(RedisProxyLimits.tickMilliseconds)
         guard silentTicks > Int(limit) * RedisProxyLimits.silentTimeoutsMax else { return }
         silentTicks = 0
-        for (connection, _) in Array(dedicated.values) where connection.bound?.isPatient == true {
+        for (connection, _) in Array(dedicated.values)
+        where connection.bound.map(\.isPatient) ?? (connection.pendingCount > 0) {
             connection.close(.timeout)
         }
     }
@@ -300,8 +303,8 @@ final class NodeState {
     }
 
     /// Ends connections that clients have for themselves, where a command may wait for ever.
-    func endBound(_ failure: UpstreamFailure, where isMeant: ([[UInt8]]?) -> Bool = { _ in true }) {
-        for (connection, keys) in Array(dedicated.values) where isMeant(keys) { connection.close(failure) }
+    private func endBound(_ failure: UpstreamFailure) {
+        for (connection, _) in Array(dedicated.values) { connection.close(failure) }
     }
 }
 

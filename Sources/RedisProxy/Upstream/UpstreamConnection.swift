@@ -26,6 +26,8 @@ final class UpstreamConnection: ChannelInboundHandler {
     let isDedicated: Bool
     /// Whom it serves; `nil` while it waits for the next one.
     var bound: BoundConnection?
+    /// Takes the messages of channels; on a connection for nothing else.
+    var listener: NodeListener?
     /// As the node knows it, by `CLIENT SETNAME`.
     var clientName: [UInt8] = []
     /// Since when it has waited for a client.
@@ -248,7 +250,9 @@ final class UpstreamConnection: ChannelInboundHandler {
     /// What a client's own connection says beside replies is that client's; a shared one is sent nothing that asks for a push
     /// message.
     private func isReply(_ view: ReplyView) -> Bool {
-        if isDedicated { return bound.map { $0.place(view) == .reply } ?? true }
+        if let bound { return bound.place(view) == .reply }
+        if let listener { return !listener.take(view.bytes) }
+        if isDedicated { return true }
         return version == .resp2
     }
 
@@ -309,5 +313,7 @@ final class UpstreamConnection: ChannelInboundHandler {
         while let first = barriers.popFirst() { first.then() }
         bound?.lost()
         bound = nil
+        listener?.lost()
+        listener = nil
     }
 }

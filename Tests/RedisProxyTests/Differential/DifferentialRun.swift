@@ -11,7 +11,7 @@ struct DifferentialRun {
         let description: String
     }
 
-    private final class Client {
+    final class Client {
         let number: Int
         let direct: RawReplies
         let proxied: RawReplies
@@ -19,6 +19,10 @@ struct DifferentialRun {
         var queued: [[[UInt8]]] = []
         var channels: [String: Set<String>] = ["": [], "p": [], "s": []]
         var isSubscribed: Bool { channels.values.contains { !$0.isEmpty } }
+        /// Before several nodes: what the agent makes of its commands, and messages that the other side has not shown yet.
+        var placed = PlacedExpectations.Client()
+        var directMessages: [[UInt8]] = []
+        var proxiedMessages: [[UInt8]] = []
 
         init(_ number: Int, direct: Int, proxied: Int) throws {
             self.number = number
@@ -29,6 +33,8 @@ struct DifferentialRun {
 
     let version: Int
     let isPipelined: Bool
+    /// Where keys live behind the proxy, when on several nodes.
+    let placed: PlacedExpectations?
     private var generator: CommandGenerator
     private var clients: [Client] = []
     private var history: [String] = []
@@ -37,8 +43,10 @@ struct DifferentialRun {
     private let seed: UInt64
 
     init(
-        random: SeededGenerator, version: Int, isPipelined: Bool, direct: Int, proxied: Int, clients count: Int
+        random: SeededGenerator, version: Int, isPipelined: Bool, direct: Int, proxied: Int, clients count: Int,
+        placed: PlacedExpectations? = nil
     ) throws {
+        self.placed = placed
         self.version = version
         self.isPipelined = isPipelined
         seed = random.seed
@@ -84,7 +92,18 @@ struct DifferentialRun {
     // MARK: Steps
 
     private mutating func exchange(_ client: Client, _ commands: [[[UInt8]]], replies: Int? = nil) throws {
-        let bytes = commands.flatMap { RedisTestConnection.encode($0) }
+        note(client, commands)
+        if let placed {
+            try exchange(client, commands, replies: replies, placed)
+        } else {
+            try exchangeWithOneNode(client, commands, replies: replies)
+        }
+        if commands.contains(where: { isPublishing($0) }) {
+            for other in clients where other.isSubscribed { try sync(other) }
+        }
+    }
+
+    private mutating func note(_ client: Client, _ commands: [[[UInt8]]]) {
         for command in commands {
             history.append(
                 "\(client.number): "
@@ -93,22 +112,23 @@ struct DifferentialRun {
         }
         if history.count > 60 { history.removeFirst(history.count - 60) }
         commandsSent += commands.count
+    }
+
+    private func exchangeWithOneNode(_ client: Client, _ commands: [[[UInt8]]], replies: Int?) throws {
+        let bytes = commands.flatMap { RedisTestConnection.encode($0) }
         try client.direct.send(bytes)
         try client.proxied.send(bytes)
         let count = replies ?? commands.count
         let expected = try values(client, client.direct, count, "the server itself")
         let actual = try values(client, client.proxied, count, "the proxy")
         try compare(client, commands, expected, actual, isOneReplyEach: replies == nil)
-        if commands.contains(where: { isPublishing($0) }) {
-            for other in clients where other.isSubscribed { try sync(other) }
-        }
     }
 
     private func isPublishing(_ command: [[UInt8]]) -> Bool {
         ["publish", "spublish", "exec"].contains(ReplyNormalisation.name(of: command))
     }
 
-    private func values(_ client: Client, _ from: RawReplies, _ count: Int, _ who: String) throws -> [[UInt8]] {
+    func values(_ client: Client, _ from: RawReplies, _ count: Int, _ who: String) throws -> [[UInt8]] {
         do {
             return try from.next(count: count, isSubscribed: client.isSubscribed)
         } catch {
@@ -118,6 +138,7 @@ struct DifferentialRun {
 
     /// Messages for a client came before this reply, or they do not come.
     private mutating func sync(_ client: Client) throws {
+        if placed != nil { return try syncMessages(client) }
         let ping = RedisTestConnection.encode([Array("PING".utf8), Array("sync\(commandsSent)".utf8)])
         try client.direct.send(ping)
         try client.proxied.send(ping)
@@ -127,7 +148,7 @@ struct DifferentialRun {
         try compare(client, [], expected, actual, isOneReplyEach: false)
     }
 
-    private func compare(
+    func compare(
         _ client: Client, _ commands: [[[UInt8]]], _ expected: [[UInt8]], _ actual: [[UInt8]], isOneReplyEach: Bool
     ) throws {
         guard expected.count == actual.count else {
@@ -158,10 +179,8 @@ struct DifferentialRun {
                 parts = [([Array("message".utf8)], expected, actual)]
             }
             for part in parts where part.expected != part.actual {
-                let (left, right) = (
-                    ReplyNormalisation.comparable(part.expected, to: part.words),
-                    ReplyNormalisation.comparable(part.actual, to: part.words)
-                )
+                let comparable = placed == nil ? ReplyNormalisation.comparable : PlacedExpectations.comparable
+                let (left, right) = (comparable(part.expected, part.words), comparable(part.actual, part.words))
                 if left != right {
                     let words = part.words.map { ReplyNormalisation.shown($0) }.joined(separator: " ")
                     throw difference("client \(client.number), \(words):\n  expected \(left)\n  proxied  \(right)")
@@ -172,7 +191,7 @@ struct DifferentialRun {
 
     /// Keeps in mind whether the client is in a transaction.
     /// - Returns: what `EXEC` has carried out.
-    private func follow(_ client: Client, _ words: [[UInt8]], _ reply: [UInt8]) -> [[[UInt8]]]? {
+    func follow(_ client: Client, _ words: [[UInt8]], _ reply: [UInt8]) -> [[[UInt8]]]? {
         let name = ReplyNormalisation.name(of: words)
         if reply.starts(with: "+QUEUED".utf8), client.isInTransaction {
             client.queued.append(words)
@@ -222,12 +241,15 @@ struct DifferentialRun {
     }
 
     private mutating func reset(_ client: Client) throws {
+        client.placed = PlacedExpectations.Client()
         client.channels = ["": [], "p": [], "s": []]
         try exchange(client, [[Array("RESET".utf8)]])
         try exchange(client, [["HELLO", "\(version)"].map { Array($0.utf8) }])
     }
 
     private mutating func subscription(_ client: Client) throws {
+        // Keys that are watched tie a client to their node.
+        guard client.placed.isFree else { return }
         let kind = ["", "p", "s"].randomElement(using: &generator.random)!
         let isLeaving = client.isSubscribed && generator.chance(70)
         var names = kind == "p" ? ["c1*", "?2", "c[3-9]"] : ["c1", "c2", "c3"]
@@ -245,7 +267,7 @@ struct DifferentialRun {
         }
     }
 
-    private func difference(_ what: String) -> Difference {
+    func difference(_ what: String) -> Difference {
         Difference(
             description: """
                 RESP\(version)\(isPipelined ? ", pipelined" : ""), HOTKEY_TEST_SEED=\(seed), after \(commandsSent) commands: \(what)

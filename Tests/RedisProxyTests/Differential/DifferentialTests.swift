@@ -40,6 +40,30 @@ extension ProxyTests {
             for server in servers { await server.stop() }
         }
 
+        /// Before three nodes: the same, but for what the documentation tells.
+        @Test(arguments: versions, [false, true])
+        func threeNodesAnswerAsOneServer(_ version: Int, _ isPipelined: Bool) async throws {
+            let servers = try await Rig.startNodes(4)
+            try await Rig.with(nodes: Array(servers[1...])) { rig in
+                try await rig.apply(
+                    .mitigate, [hot("s0", .cache), hot("h1", .cache), hot("z2", .cache), hot("k", .cache)])
+                let random = SeededGenerator(
+                    printing: "differential of three nodes RESP\(version)\(isPipelined ? " pipelined" : "")")
+                let (direct, proxied) = (servers[0].port, rig.port)
+                let placed = PlacedExpectations(topology: rig.topology)
+                let seen = try await onThread {
+                    var run = try DifferentialRun(
+                        random: random, version: version, isPipelined: isPipelined, direct: direct, proxied: proxied,
+                        clients: 4, placed: placed)
+                    try run.run(commands: Self.commands)
+                    return run.seen
+                }
+                print("differential of three nodes RESP\(version): \(seen.count) commands of the table were used")
+                #expect(seen.count > (Self.commands >= 4000 ? 200 : 20))
+            }
+            for server in servers { await server.stop() }
+        }
+
         /// Every command is either in the random stream or has a reason not to be.
         @Test func theGrammarKnowsEveryCommand() {
             let names = Set(
