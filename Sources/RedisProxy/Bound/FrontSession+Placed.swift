@@ -76,6 +76,11 @@ extension FrontSession {
             bound.spoilTransaction()
             return false
         }
+        if loop.cluster != nil {
+            let stays = anchor.withUnsafeBytes { areInOneSlot(spec, [$0, keys[0]]) }
+            if !stays { bound.spoilTransaction() }
+            return stays
+        }
         guard node !== bound.node else { return true }
         let text = anchor.withUnsafeBytes {
             ProxyReply.differentNodes(spec.name, $0, on: bound.node.node.name, keys[0], on: node.node.name)

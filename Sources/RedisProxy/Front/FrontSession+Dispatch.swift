@@ -52,7 +52,8 @@ extension FrontSession {
             answer(ProxyReply.ok)
         case .watch: handleWatch(spec, command)
         case .withoutTransaction: handleWithoutTransaction(spec)
-        case .refused(let reason): answer(error: ProxyReply.unsupported(spec.name, reason))
+        case .refused(let reason):
+            answer(error: clusterDisabled(spec) ?? ProxyReply.unsupported(spec.name, reason))
         case .ping: handlePing(command)
         case .echo: answer(.bulk(Array(argument(1, of: command))))
         case .hello: handleHello(command)
@@ -189,11 +190,12 @@ extension FrontSession {
         let keys = positions.map { argument($0, of: command) }
         guard let first = keys.first else {
             // A script without keys, or a keyword that did not come: no key says which node is meant.
-            if loop.nodes.count == 1 { return (loop.nodes[0], []) }
+            if loop.hasOneNode { return (loop.nodes[0], []) }
             answer(error: ProxyReply.unsupported(spec.name, "it names no key, so no cache node is meant"))
             return nil
         }
         let home = loop.home(first)
+        if loop.cluster != nil { return areInOneSlot(spec, keys) ? (home, keys) : nil }
         for key in keys.dropFirst() {
             let other = loop.home(key)
             if other !== home {
@@ -222,7 +224,7 @@ extension FrontSession {
     }
 
     private func handleKeyless(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
-        guard loop.nodes.count == 1 else {
+        guard loop.hasOneNode else {
             answer(
                 error: ProxyReply.unsupported(
                     spec.name, "it names no key, so no cache node is meant; send it to the cache nodes themselves"))

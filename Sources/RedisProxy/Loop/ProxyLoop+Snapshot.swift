@@ -111,6 +111,8 @@ extension ProxyLoop {
     }
 
     func changeTopology(_ topology: ProxyTopology) {
+        guard topology.placement != nil else { return enterCluster(seeds: topology.nodes) }
+        leaveCluster()
         let isMoved = placement != topology.placement
         placement = topology.placement
         let isSameNodes = nodes.map(\.node) == topology.nodes
@@ -125,14 +127,16 @@ extension ProxyLoop {
         for state in nodes { known[state.node] = state }
         nodes = topology.nodes.map { node in known.removeValue(forKey: node) ?? NodeState(node: node, loop: self) }
         for node in nodes { node.warmUp() }
-        // A node that left answers what was sent to it; then its connections end.
-        for removed in known.values {
-            removed.endBound(.keysMoved)
-            leavingNodes.append(removed)
-            removed.afterPending { [self] in
-                removed.shutDown()
-                leavingNodes.removeAll { $0 === removed }
-            }
+        for removed in known.values { letGo(removed) }
+    }
+
+    /// A node that left answers what was sent to it; then its connections end.
+    func letGo(_ removed: NodeState) {
+        removed.endBound(.keysMoved)
+        leavingNodes.append(removed)
+        removed.afterPending { [self] in
+            removed.shutDown()
+            leavingNodes.removeAll { $0 === removed }
         }
     }
 
