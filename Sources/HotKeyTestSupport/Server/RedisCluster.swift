@@ -180,6 +180,8 @@ public final class RedisCluster: Sendable {
                 try await self.members(by: node).contains { $0.port == spare.port }
             }
         }
+        // Until it knows of a majority it would refuse the keys that are moved to it.
+        try await waitUntilWell()
     }
 
     /// Moves slots as `redis-cli --cluster reshard` does.

@@ -72,6 +72,12 @@ extension FrontSession {
         guard let anchor = bound.anchor, spec.accepts(argumentCount: arguments.count),
             !Self.needsNoKey.contains(spec.name)
         else { return true }
+        // The node refuses it, whatever the keys; one of a Redis Cluster looks at the keys first.
+        if spec.name == "watch", bound.expectsTransaction {
+            guard loop.cluster != nil else { return true }
+            answer(error: "ERR WATCH inside MULTI is not allowed")
+            return false
+        }
         guard let (node, keys) = placedNode(spec, command) else {
             bound.spoilTransaction()
             return false
@@ -91,7 +97,7 @@ extension FrontSession {
     }
 
     private static let needsNoKey: Set = [
-        "multi", "exec", "discard", "watch", "unwatch", "ping", "echo", "quit", "reset", "hello", "client|setname",
+        "multi", "exec", "discard", "unwatch", "ping", "echo", "quit", "reset", "hello", "client|setname",
         "client|getname",
         "time",
     ]

@@ -89,11 +89,12 @@ final class ClusterRequest: UpstreamRequest {
         let refused = Refused.reply(reply.detached(), sentAt: sentAt)
         guard !comesBack(refused, refusal, target) else { return }
         resends?.ended(self, slot: nil)
+        let last = refusal == .elsewhere ? self.refused ?? refused : refused
         // It has another answer for a home that serves nobody.
         if case .request(let request) = inner, redirection == .clusterDown, request.hasFallback {
             request.fail(.notServing(reply.errorText), node.node)
         } else {
-            giveUp(refused)
+            giveUp(last)
         }
         resends?.proceed()
     }
@@ -129,7 +130,8 @@ final class ClusterRequest: UpstreamRequest {
         timesResent += 1
         loop.statistics.clusterResends &+= 1
         dueAt = loop.now + pause
-        self.refused = refused
+        // A command that is sent to and fro between two nodes is refused for what keeps it from both.
+        if self.refused == nil || refusal != .elsewhere { self.refused = refused }
         self.target = target
         if let resends {
             holdClient()

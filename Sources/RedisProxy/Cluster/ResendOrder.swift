@@ -54,6 +54,8 @@ struct ResendOrder<Target: Hashable> {
     /// others wait for the next round.
     mutating func round() -> (resent: [Waiting], overtaken: [Waiting]) {
         var places: [Int: Target] = [:]
+        // Behind one that waits on, all of its slot do.
+        var held: Set<Int> = []
         var resent: [Waiting] = []
         var overtaken: [Waiting] = []
         var left: [Waiting] = []
@@ -63,7 +65,8 @@ struct ResendOrder<Target: Hashable> {
                     overtaken.append(command)
                     continue
                 }
-                if let place = places[slot], place != command.target {
+                if held.contains(slot) || places[slot].map({ $0 != command.target }) ?? false {
+                    held.insert(slot)
                     left.append(command)
                     continue
                 }
