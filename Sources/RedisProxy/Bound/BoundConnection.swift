@@ -25,6 +25,7 @@ final class BoundConnection {
     private var skipsNext = false
     /// As it will be when what has been sent has been answered. Only guesses may be made of it that do no harm when wrong.
     private(set) var expectsTransaction = false
+    private(set) var expectsWatch = false
     private(set) var expectedDatabase: Int? = 0
     private var hasLostChange = false
     /// Before several nodes: the key that chose this one.
@@ -114,10 +115,15 @@ final class BoundConnection {
     private func expect(_ change: CarriedState.Change) {
         switch change {
         case .multi: expectsTransaction = true
-        case .exec, .discard: expectsTransaction = false
+        case .watch: expectsWatch = true
+        case .unwatch: if !expectsTransaction { expectsWatch = false }
+        case .exec, .discard:
+            expectsTransaction = false
+            expectsWatch = false
         case .select(let number): if !expectsTransaction { expectedDatabase = number }
         case .reset:
             expectsTransaction = false
+            expectsWatch = false
             expectedDatabase = 0
             switchReplies(off: false)
         default: break

@@ -71,6 +71,17 @@ extension FrontSession {
     }
 
     func handleBound(_ bound: BoundConnection, _ command: UnsafeRawBufferPointer) {
+        // Before several nodes a transaction ties its client to one node. Once it has ended, what follows may mean another node: it
+        // waits until the client is free again.
+        if bound.anchor != nil, !bound.expectsTransaction, !bound.expectsWatch {
+            guard settle() else { return }
+            if bound.mayLeave {
+                bound.release()
+                // It has been counted.
+                loop.statistics.requests &-= 1
+                return handle(command)
+            }
+        }
         let table = CommandTable.redis70
         guard let first = table.find(argument(0, of: command)) else {
             if isForAgentOrNobody(command), !bound.expectsTransaction {
