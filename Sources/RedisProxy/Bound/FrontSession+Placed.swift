@@ -19,7 +19,7 @@ extension FrontSession {
     }
 
     func handleWatch(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
-        guard settle(), let (node, keys) = commonNode(spec, command) else { return }
+        guard settle(), knowsSlots(), let (node, keys) = commonNode(spec, command) else { return }
         forward(place(on: node, keys[0]), spec, command)
     }
 
@@ -116,7 +116,7 @@ extension FrontSession {
                     spec.name, "it names no key, so no cache node is meant for it in a transaction"))
             return nil
         }
-        return commonNode(spec, command)
+        return knowsSlots() ? commonNode(spec, command) : nil
     }
 
     private func place(on node: NodeState, _ key: UnsafeRawBufferPointer) -> BoundConnection {

@@ -58,10 +58,19 @@ final class ClusterRequest: UpstreamRequest {
     /// As ``NodeState/send(_:_:_:client:counter:)``.
     func start(to node: NodeState) -> UpstreamFailure? {
         resends?.sent(self)
+        if let failure = refusalWithoutMap {
+            if comesBack(.failure(failure, node.node), .elsewhereUnknown, .home) { return nil }
+            resends?.ended(self, slot: nil)
+            return failure
+        }
         guard let failure = transmit(to: node) else { return nil }
         if case .down = failure, comesBack(.failure(failure, node.node), .notSent, .home) { return nil }
         resends?.ended(self, slot: nil)
         return failure
+    }
+
+    private var refusalWithoutMap: UpstreamFailure? {
+        loop.cluster?.hasMap == false && keys.slot != nil ? .notServing(ClusterState.slotsAreUnknown) : nil
     }
 
     private func transmit(to node: NodeState) -> UpstreamFailure? {
@@ -159,8 +168,13 @@ final class ClusterRequest: UpstreamRequest {
             resends?.ended(self, slot: nil)
             return overtaken()
         }
-        guard let failure = transmit(to: node) else { return }
-        if case .down = failure, comesBack(.failure(failure, node.node), .notSent, .home) { return }
+        let unknown = refusalWithoutMap
+        guard let failure = unknown ?? transmit(to: node) else { return }
+        if unknown != nil {
+            if comesBack(.failure(failure, node.node), .elsewhereUnknown, .home) { return }
+        } else if case .down = failure, comesBack(.failure(failure, node.node), .notSent, .home) {
+            return
+        }
         resends?.ended(self, slot: nil)
         giveUp(.failure(failure, node.node))
     }

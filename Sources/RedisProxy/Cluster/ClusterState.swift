@@ -21,9 +21,10 @@ final class ClusterState {
     private var owners = [NodeState?](repeating: nil, count: ClusterSlot.count)
     /// Who belongs to the cluster by its own word.
     private var members: Set<ClusterAddress> = []
-    private var hasMap = false
-    /// Which of the nodes is asked for slots whose owner is not known.
-    private var rotation = 0
+    /// Whether the cluster has told its slots. Until then commands wait: a seed that is no node of a cluster would carry them out.
+    private(set) var hasMap = false
+    static let slotsAreUnknown =
+        "CLUSTERDOWN no seed of the Redis Cluster has told its slots yet, nothing was sent; look at the addresses in the topology"
     private var lastNumber: UInt64 = 0
     private var slotsWantedAt: UInt64 = 0
     private var troubles: [ClusterAddress: (since: UInt64, last: UInt64)] = [:]
@@ -40,13 +41,15 @@ final class ClusterState {
     @inline(__always)
     func home(ofSlot slot: Int) -> NodeState { owners[slot] ?? anyNode(slot) }
 
-    /// Whoever it is answers with a redirection. The same one for the same slot, or commands of one client could overtake each other.
-    private func anyNode(_ slot: Int) -> NodeState { loop.nodes[(slot + rotation) % loop.nodes.count] }
+    /// Of a slot that nobody serves: whoever it is says so, or who serves it now. The same one for the same slot, or commands of one
+    /// client could overtake each other.
+    private func anyNode(_ slot: Int) -> NodeState { loop.nodes[slot % loop.nodes.count] }
 
     func node(for target: Target, slot: Int?) -> NodeState? {
         switch target {
         case .home: slot.map { home(ofSlot: $0) }
-        case .node(let address, _): node(at: address)
+        // One that has left the cluster since is no place to ask.
+        case .node(let address, _): node(at: address) ?? slot.map { home(ofSlot: $0) }
         }
     }
 
@@ -144,11 +147,11 @@ final class ClusterState {
         }
     }
 
-    private func wantSlots() {
+    private func wantSlots(isUrgent: Bool = true) {
         // A node that is killed says so once for each command that was on its way.
-        guard loop.now - min(loop.now, slotsWantedAt) >= RedisProxyLimits.slotRefreshPauseNanoseconds / 4 else {
-            return
-        }
+        let pause =
+            isUrgent ? RedisProxyLimits.slotRefreshPauseNanoseconds / 4 : RedisProxyLimits.troublePauseNanoseconds
+        guard loop.now - min(loop.now, slotsWantedAt) >= pause else { return }
         slotsWantedAt = loop.now
         loop.wantSlots()
     }
@@ -157,7 +160,6 @@ final class ClusterState {
 
     /// A node was not reached.
     func noteTrouble(_ node: ProxyNode) {
-        wantSlots()
         let address = ClusterAddress(node)
         let now = loop.now
         if let known = troubles[address], now - known.last < RedisProxyLimits.troublePauseNanoseconds {
@@ -165,9 +167,9 @@ final class ClusterState {
         } else {
             troubles[address] = (now, now)
         }
-        if !hasMap {
-            rotation += 1
-            holdClients()
+        if loop.nodes.contains(where: { $0.node == node }) {
+            // A node that nobody replaces is found again by the refresh that comes anyway, if not by a redirection.
+            wantSlots(isUrgent: mayFailOver(node))
         }
     }
 
@@ -225,6 +227,8 @@ extension ProxyLoop {
         old.holdClients()
         cluster = nil
         slotDiscovery = nil
+        // One node alone is another matter than a cluster of one.
+        chooseRoutes()
         for node in old.known.values where !nodes.contains(where: { $0 === node }) { letGo(node) }
     }
 

@@ -19,6 +19,14 @@ extension FrontSession {
         return true
     }
 
+    /// Whether it is known where keys live; if not, the command has been answered. For what takes a connection of its own: other
+    /// commands wait.
+    func knowsSlots() -> Bool {
+        guard let cluster = loop.cluster, !cluster.hasMap else { return true }
+        answer(error: ClusterState.slotsAreUnknown)
+        return false
+    }
+
     /// Redis's own answer to commands about its cluster where it is in none.
     func clusterDisabled(_ spec: CommandSpec) -> String? {
         guard loop.cluster != nil, spec.name.hasPrefix("cluster") || Self.ofClusterClients.contains(spec.name) else {

@@ -244,7 +244,7 @@ extension FrontSession {
             handleKeysOfOneNode(spec, command)
             return
         }
-        guard settle(), let (node, keys) = commonNode(spec, command) else { return }
+        guard settle(), knowsSlots(), let (node, keys) = commonNode(spec, command) else { return }
         let bound = bind(to: node, keys: keys.map { Array($0) })
         forward(
             bound, spec, command, wait: WaitLimit(spec, argumentCount: arguments.count) { argument($0, of: command) })

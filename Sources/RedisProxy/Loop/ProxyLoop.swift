@@ -90,7 +90,7 @@ final class ProxyLoop {
         chooseRoutes()
     }
 
-    private func chooseRoutes() {
+    func chooseRoutes() {
         hasOneNode = nodes.count == 1 && cluster == nil
         routes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
     }

@@ -355,19 +355,41 @@ extension ProxyTests {
 
         @Test func seedsThatAreNoneAreToldAndPassedOver() async throws {
             let cluster = try await SharedCluster.cluster()
+            let keys = (0..<60).map { "seeded:\($0)" }
             let dead = try FreePort.next()
             let plain = try await SharedNodes.reference()
-            let seeds = [dead, plain.port, cluster.nodes[2].port].enumerated().map {
-                ProxyNode(name: "s\($0.offset)", host: "127.0.0.1", port: $0.element)
-            }
+            // The cluster calls the last one by another name.
+            let seeds = [("127.0.0.1", dead), ("127.0.0.1", plain.port), ("localhost", cluster.nodes[2].port)]
+                .enumerated().map { ProxyNode(name: "s\($0.offset)", host: $0.element.0, port: $0.element.1) }
             try await Rig.with(nodes: cluster.nodes, topology: ProxyTopology(clusterSeeds: seeds)) { rig in
-                try await rig.knowsSlots()
+                // At once: nothing may be carried out by the server that belongs to no cluster.
                 let client = try await rig.client()
-                let keys = (0..<60).map { "seeded:\($0)" }
                 #expect(try await client.command(["MSET"] + keys.flatMap { [$0, $0] }) == .ok)
                 #expect(try await client.command(["MGET"] + keys) == .array(keys.map { .text($0) }))
                 await client.close()
             }
+            let stray = try await plain.client()
+            #expect(try await stray.command(["EXISTS"] + keys) == .integer(0))
+            // With nobody else to ask, it is said so.
+            try await Rig.with(
+                nodes: cluster.nodes, topology: ProxyTopology(clusterSeeds: Array(seeds.prefix(2))),
+                configure: { $0.requestTimeoutMilliseconds = 500 }
+            ) { rig in
+                let client = try await rig.client()
+                let lines = [
+                    "SET seeded:0 v", "GET seeded:0", "MSET seeded:1 v seeded:2 v", "BLPOP seeded:3 0",
+                    "WATCH seeded:4",
+                    "MULTI", "SET seeded:5 v", "EXEC",
+                ]
+                let replies = try await client.lines(lines)
+                for (line, reply) in zip(lines, replies) where line != "MULTI" && line != "EXEC" {
+                    #expect(reply.errorMessage?.hasPrefix("CLUSTERDOWN no seed") == true, "\(line): \(reply)")
+                }
+                #expect(replies[7].errorMessage?.hasPrefix("EXECABORT") == true)
+                await client.close()
+            }
+            #expect(try await stray.command(["EXISTS"] + keys) == .integer(0))
+            await stray.close()
         }
     }
 }

@@ -89,6 +89,10 @@ extension ProxyTests {
                         try await client.line(line) == .error("ERR This instance has cluster support disabled"),
                         "\(line)")
                 }
+                for line in ["MOVE {l}k 1", "COPY {l}k {l}m DB 1", "SORT {l}k BY w*", "SORT {l}k GET v*"] {
+                    let refusal = try await client.line(line).errorMessage ?? ""
+                    #expect(refusal.lowercased().contains("in cluster mode"), "\(line): \(refusal)")
+                }
                 #expect(try await client.command("INFO").string?.contains("redis_mode:standalone") == true)
                 #expect(try await client.command("HELLO")["mode"] == .text("standalone"))
                 #expect(try await client.command("SELECT", "0") == .ok)

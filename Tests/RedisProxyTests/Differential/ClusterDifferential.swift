@@ -91,18 +91,23 @@ struct ClusterDifferential {
         while true {
             var words = generator.next()
             guard let spec = Self.spec(words) else {
-                if generator.chance(5) { return words }
+                // A subcommand that 7.0 does not have may be one that a newer client library sends.
+                let isUnknown = words[0].withUnsafeBytes { CommandTable.redis70.find($0) } == nil
+                let isText = words.allSatisfy { Array(String(decoding: $0, as: UTF8.self).utf8) == $0 }
+                if isUnknown, isText, generator.chance(20) { return words }
                 continue
             }
             let isKeyless = spec.keySpecifications.isEmpty && spec.name != "sort"
             guard isKeyless ? Self.keyless.contains(spec.name) : !spec.flags.contains(.pubsub) else { continue }
+            // Queued, they would be refused only by EXEC, and the two sides would part.
+            if spec.name == "move" || spec.name == "copy" && words.count > 4 { continue }
             let positions = Self.positions(spec, words) ?? []
-            // One command in four is left with keys that belong together by chance alone.
-            let tag = generator.chance(80) ? client.tag : Self.tags.randomElement(using: &generator.random)!
+            // One command in eight is left with keys that belong together by chance alone.
+            let tag = generator.chance(90) ? client.tag : Self.tags.randomElement(using: &generator.random)!
             if spec.name == "multi" || spec.name == "watch", !client.isInTransaction {
                 client.tag = Self.tags.randomElement(using: &generator.random)!
             }
-            guard generator.chance(75) else { return words }
+            guard generator.chance(88) else { return words }
             for position in Set(positions) { words[position] += Array(tag.utf8) }
             return words
         }
@@ -174,9 +179,9 @@ struct ClusterDifferential {
         } else if text.contains("does not work through hkagent") {
             isRefused = true
             isRight = spec.map { positions != nil && slots.isEmpty && $0.accepts(argumentCount: words.count) } ?? true
-        } else if text.contains("in cluster mode") {
+        } else if text.lowercased().contains("in cluster mode") {
             isRefused = true
-            isRight = ["move", "copy", "sort", "sort_ro"].contains(name)
+            isRight = ["sort", "sort_ro"].contains(name)
         } else if positions == nil, text.hasPrefix("-ERR syntax error") {
             isRefused = true
             isRight = true
@@ -225,8 +230,8 @@ struct ClusterDifferential {
             let (left, right) = (
                 ReplyNormalisation.comparable(expected, to: words), ReplyNormalisation.comparable(actual, to: words)
             )
-            // SORT with patterns, MOVE and COPY to a database, queued: their refusal comes with EXEC.
-            if right.contains("in cluster mode"), parts.count > 1 || name == "exec" { continue }
+            // SORT with patterns, queued: the refusal comes with EXEC.
+            if right.lowercased().contains("in cluster mode"), parts.count > 1 || name == "exec" { continue }
             if left != right {
                 throw difference("client \(client.number), \(line(words)):\n  expected \(left)\n  proxied  \(right)")
             }
