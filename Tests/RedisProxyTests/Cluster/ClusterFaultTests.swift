@@ -144,6 +144,8 @@ extension ProxyTests {
         private struct Worker {
             var random: SeededGenerator
             let client: RedisTestClient
+            /// On the other event loop, for reading only.
+            let reader: RedisTestClient
             let keys: [String]
             /// The last value written; two when it is not known whether the last write happened.
             var known: [String: Set<String?>] = [:]
@@ -156,11 +158,12 @@ extension ProxyTests {
                 while !isOver() {
                     var batch: [[String]] = []
                     var checks: [(inout Worker, RedisTestValue) -> Void] = []
+                    let onlyReads = Int.random(in: 0..<4, using: &random) == 0
                     for _ in 0..<Int.random(in: 1...12, using: &random) {
                         let key = keys.randomElement(using: &random)!
                         sequence += 1
                         let value = "\(key)#\(sequence)"
-                        switch Int.random(in: 0..<6, using: &random) {
+                        switch Int.random(in: onlyReads ? 3..<6 : 0..<6, using: &random) {
                         case 0, 1:
                             batch.append(["SET", key, value])
                             checks.append { $0.wrote(key, value, $1, isDone: $1 == .ok) }
@@ -188,7 +191,7 @@ extension ProxyTests {
                             }
                         }
                     }
-                    let replies = try await client.pipeline(batch)
+                    let replies = try await (onlyReads ? reader : client).pipeline(batch)
                     commands += batch.count
                     for (check, reply) in zip(checks, replies) { check(&self, reply) }
                 }
@@ -225,13 +228,15 @@ extension ProxyTests {
             return try await withThrowingTaskGroup(of: Worker?.self) { group in
                 for number in 0..<6 {
                     let client = try await rig.client(onLoop: number % 2, version: 2 + number / 2 % 2)
+                    let reader = try await rig.client(onLoop: 1 - number % 2)
                     group.addTask {
                         var worker = Worker(
                             random: SeededGenerator(seed: random.seed &+ UInt64(number)), client: client,
+                            reader: reader,
                             keys: (0..<50).map { "\(name):\(number):\($0)" }
                                 + Self.keys("\(name):\(number):in:", of: slots))
                         try await worker.run(until: { isOver.with { $0 } }, mayForget: mayForget)
-                        await client.close()
+                        for each in [client, reader] { await each.close() }
                         return worker
                     }
                 }

@@ -101,6 +101,35 @@ extension ProxyTests {
             }
         }
 
+        /// A script may answer with the words of a redirection.
+        @Test func aRedirectionToAStrangerIsNotFollowed() async throws {
+            let cluster = try await SharedCluster.cluster()
+            let stranger = try await SharedNodes.reference()
+            let watching = try await stranger.client()
+            func connections() async throws -> Int64? {
+                try await watching.command("INFO", "stats").string?.split(whereSeparator: \.isNewline)
+                    .first { $0.hasPrefix("total_connections_received:") }.flatMap { Int64($0.dropFirst(27)) }
+            }
+            let before = try await connections()
+            try await Rig.with(cluster: cluster, configure: { $0.requestTimeoutMilliseconds = 300 }) { rig in
+                try await rig.knowsSlots()
+                let client = try await rig.client()
+                for (word, slot) in [("MOVED", clusterSlot("{st}")), ("ASK", clusterSlot("{st}")), ("MOVED", 1)] {
+                    let text = "\(word) \(slot) 127.0.0.1:\(stranger.port)"
+                    let reply = try await client.command("EVAL", "return redis.error_reply(ARGV[1])", "1", "{st}", text)
+                    #expect(reply == .error(text))
+                }
+                let text = "MOVED \(clusterSlot("{st}")) nowhere:x"
+                #expect(
+                    try await client.command("EVAL", "return redis.error_reply(ARGV[1])", "1", "{st}", text)
+                        == .error(text))
+                #expect(try await client.command("SET", "{st}", "v") == .ok)
+                await client.close()
+            }
+            #expect(try await connections() == before)
+            await watching.close()
+        }
+
         @Test func transactionsScriptsAndBlockingCommandsWorkInOneSlot() async throws {
             let cluster = try await SharedCluster.cluster()
             try await Rig.with(cluster: cluster) { rig in
