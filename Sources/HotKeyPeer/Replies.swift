@@ -209,6 +209,8 @@ public struct RouteStatus: Codable, Sendable, Hashable {
     }
     public var key: PeerKey
     public var home: Place
+    /// The key's slot, before a Redis Cluster.
+    public var slot: Int?
     public var copies: [Place]
     public var readableCopies: [Place]
     public var isHot: Bool
@@ -216,10 +218,12 @@ public struct RouteStatus: Codable, Sendable, Hashable {
     public var reading: String
 
     public init(
-        key: PeerKey, home: Place, copies: [Place], readableCopies: [Place], isHot: Bool, reading: String
+        key: PeerKey, home: Place, slot: Int? = nil, copies: [Place], readableCopies: [Place], isHot: Bool,
+        reading: String
     ) {
         self.key = key
         self.home = home
+        self.slot = slot
         self.copies = copies
         self.readableCopies = readableCopies
         self.isHot = isHot

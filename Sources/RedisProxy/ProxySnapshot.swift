@@ -26,14 +26,23 @@ public struct ProxySnapshot: Sendable {
 
 /// The cache nodes and where keys live among them.
 public struct ProxyTopology: Sendable {
+    /// Of a Redis Cluster: where to ask for its slots.
     public var nodes: [ProxyNode]
-    public var placement: Placement
+    /// nil for a Redis Cluster, which places keys itself.
+    public var placement: Placement?
 
     /// `placement` must have been made of as many nodes, in the same order.
     public init(nodes: [ProxyNode], placement: Placement) {
         precondition(!nodes.isEmpty, "a topology has at least one node")
         self.nodes = nodes
         self.placement = placement
+    }
+
+    /// A Redis Cluster. Its nodes are found by asking `seeds`, one after the other.
+    public init(clusterSeeds seeds: [ProxyNode]) {
+        precondition(!seeds.isEmpty, "a topology has at least one node")
+        nodes = seeds
+        placement = nil
     }
 }
 

@@ -43,4 +43,32 @@ public enum RedisProxyLimits {
     static let outputBytesKept = 16 * 1024
     /// Spare bytes that an input buffer may keep in front before they are dropped.
     static let consumedBytesMax = 64 * 1024
+
+    // Redis Cluster
+    /// Bytes of one client's commands that are kept until their replies have come, because they may have to be sent again, before
+    /// no more of its commands are read.
+    static let resendBytesMax = 1024 * 1024
+    /// How often one command is sent again, and how often of these at once. Cluster clients allow five to sixteen redirections.
+    static let resendsMax = 64
+    static let directRedirectsMax = 5
+    /// The pause before a command is sent again doubles from one to the other.
+    static let resendPauseNanoseconds: UInt64 = 10_000_000
+    static let resendPauseNanosecondsMax: UInt64 = 200_000_000
+    /// While a node has failed for less than this, commands wait for the cluster to put another in its place; after it they fail at
+    /// once. `cluster-node-timeout` is 15 s by default, and an election follows.
+    static let failoverNanosecondsMax: UInt64 = 30_000_000_000
+    /// Failures of a node that lie further apart are two troubles.
+    static let troublePauseNanoseconds: UInt64 = 5_000_000_000
+    /// The least time between two questions for the slots; how long one node may take to answer; how often it is asked when
+    /// nothing happens.
+    static let slotRefreshPauseNanoseconds: UInt64 = 100_000_000
+    static let slotAnswerNanosecondsMax: UInt64 = 1_000_000_000
+    static let slotRefreshPeriodNanoseconds: UInt64 = 30_000_000_000
+    /// How many nodes are asked one after the other before there is a pause.
+    static let slotCandidatesMax = 16
+    /// Addresses of one cluster, and bytes of one.
+    static let clusterNodesMax = 4096
+    static let hostBytesMax = 255
+    /// Bytes of a reply to `CLUSTER SLOTS` or `CLUSTER NODES`.
+    static let slotReplyBytesMax = 16 * 1024 * 1024
 }

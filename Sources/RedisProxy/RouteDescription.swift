@@ -10,6 +10,8 @@ public struct RouteDescription: Sendable, Hashable {
         case copies
     }
     public var home: ProxyNode
+    /// Before a Redis Cluster: the slot of the key.
+    public var slot: Int?
     /// Copy 1 first; empty for keys that are not hot.
     public var copies: [ProxyNode]
     /// Which of the copies this agent may read now.
@@ -22,14 +24,16 @@ extension ProxyLoop {
     func route(_ key: [UInt8]) -> RouteDescription {
         updateNow()
         let copies = copyNodes(of: key)
+        let slot = cluster == nil ? nil : key.withUnsafeBytes { ClusterSlot.of($0) }
         guard let index = hotIndex(of: key) else {
             return RouteDescription(
-                home: home(key).node, copies: [], readableCopies: [], isHot: false, reading: .home)
+                home: home(key).node, slot: slot, copies: [], readableCopies: [], isHot: false, reading: .home)
         }
         let readable = copies.enumerated().filter { mayRead(copy: $0.offset + 1, of: index, on: $0.element) }
         let kind = table[index].kind
         return RouteDescription(
-            home: home(key).node, copies: copies.map(\.node), readableCopies: readable.map(\.element.node), isHot: true,
+            home: home(key).node, slot: slot, copies: copies.map(\.node), readableCopies: readable.map(\.element.node),
+            isHot: true,
             reading: kind.usesLocalCache ? .localCache : kind.usesCopies ? .copies : .home)
     }
 }

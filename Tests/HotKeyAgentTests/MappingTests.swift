@@ -15,7 +15,7 @@ import Testing
     }
 
     private func home(of key: String, in topology: ProxyTopology) -> String {
-        Array(key.utf8).withUnsafeBytes { topology.nodes[topology.placement.home($0)].name }
+        Array(key.utf8).withUnsafeBytes { topology.nodes[topology.placement!.home($0)].name }
     }
 
     @Test func nodesKeepTheirOrderNamesAndAddresses() throws {
@@ -26,12 +26,12 @@ import Testing
         #expect(topology.nodes.map(\.name) == ["a", "b"])
         #expect(topology.nodes.map(\.host) == ["cache-1", "::1"])
         #expect(topology.nodes.map(\.port) == [6379, 7000])
-        #expect(topology.placement.nodes.map(\.weight) == [1, 2])
+        #expect(topology.placement!.nodes.map(\.weight) == [1, 2])
         // As twemproxy would call them, unless the document says otherwise.
-        #expect(topology.placement.nodes.map(\.ringName) == ["cache-1:6379", "::1:7000"])
+        #expect(topology.placement!.nodes.map(\.ringName) == ["cache-1:6379", "::1:7000"])
         let named = try ProxyTopology(
             registry: TopologyDocument(nodes: [Node(name: "a", address: "h:1", ringName: "ring")]))
-        #expect(named.placement.nodes.map(\.ringName) == ["ring"])
+        #expect(named.placement!.nodes.map(\.ringName) == ["ring"])
     }
 
     @Test(arguments: TopologyDocument.Hash.allCases, TopologyDocument.Distribution.allCases)
@@ -46,7 +46,7 @@ import Testing
             distribution: try #require(.init(rawValue: distribution.rawValue)), hashTag: nil)
         for number in 0..<200 {
             let key = Array("key:\(number)".utf8)
-            #expect(key.withUnsafeBytes { topology.placement.home($0) == expected.home($0) })
+            #expect(key.withUnsafeBytes { topology.placement!.home($0) == expected.home($0) })
         }
     }
 
@@ -58,12 +58,14 @@ import Testing
         #expect(Set(keys.map { home(of: $0, in: plain) }).count > 1)
     }
 
-    @Test func aClusterIsRefusedWithWhatToDo() throws {
+    @Test func ofAClusterTheNodesAreWhereToAsk() throws {
         let document = TopologyDocument(kind: .cluster, nodes: nodes())
-        let error = try #require(throws: AgentError.self) { _ = try ProxyTopology(registry: document) }
-        #expect(error.code == .unusableTopology)
-        #expect(error.message.contains("'cluster'"))
-        #expect(error.message.contains("hkctl topology apply"))
+        let topology = try ProxyTopology(registry: document)
+        #expect(topology.nodes.map(\.address) == document.nodes.map(\.address))
+        #expect(topology.placement == nil)
+        let bad = TopologyDocument(kind: .cluster, nodes: [Node(name: "a", address: "nowhere")])
+        let error = try #require(throws: AgentError.self) { _ = try ProxyTopology(registry: bad) }
+        #expect(error.message.contains("'nowhere'"))
     }
 
     @Test func whatCannotBePlacedIsRefusedWithItsPlace() throws {

@@ -166,7 +166,7 @@ extension ProxyTests {
                 try await rig.apply(.mitigate, [policy])
                 #expect(try await rig.server.route(policy.key).readableCopies.count == 2)
                 let old = rig.topology
-                var nodes = old.placement.nodes
+                var nodes = old.placement!.nodes
                 nodes[0].weight = 3
                 let placement = try Placement(nodes: nodes, hash: .fnv1a_64, distribution: .ketama, hashTag: nil)
                 try await rig.apply(
@@ -295,7 +295,7 @@ extension ProxyTests {
                 let (before, after) = isNodeTakenAway ? (rig.topology, small) : (small, rig.topology)
                 let key = rig.key(on: 2, "leaves\(isNodeTakenAway)")
                 try await rig.apply(.observe, topology: before)
-                let home = Array(key.utf8).withUnsafeBytes { before.placement.home($0) }
+                let home = Array(key.utf8).withUnsafeBytes { before.placement!.home($0) }
                 let client = try await rig.client()
                 let other = try await rig.client()
                 let staying = Array((0...).lazy.map { "stays:\($0)" }.filter { rig.home($0) == 0 }.prefix(1))[0]

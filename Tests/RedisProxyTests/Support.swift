@@ -119,7 +119,7 @@ final class Rig: Sendable {
 
     /// Runs `body` with a proxy before `nodes` (the shared ones when nil) and ends the proxy afterwards.
     static func with(
-        nodes: [RedisServer]? = nil, ports: [Int]? = nil, loops: Int = 2,
+        nodes: [RedisServer]? = nil, ports: [Int]? = nil, loops: Int = 2, topology: ProxyTopology? = nil,
         configure: (inout ProxyConfiguration) -> Void = { _ in }, _ body: (Rig) async throws -> Void
     ) async throws {
         let used = if let nodes { nodes } else { try await SharedNodes.nodes() }
@@ -130,7 +130,8 @@ final class Rig: Sendable {
         configuration.breaker.slowCallNanoseconds = 10_000_000_000
         configure(&configuration)
         let rig = try await Rig(
-            nodes: used, topology: try topology(used, ports: ports), configuration: configuration, loops: loops)
+            nodes: used, topology: try topology ?? Self.topology(used, ports: ports), configuration: configuration,
+            loops: loops)
         do {
             try await body(rig)
         } catch {
@@ -171,7 +172,7 @@ final class Rig: Sendable {
 
     /// The nodes of a key, home first, then where its copies lie.
     func places(_ key: String) -> [Int] {
-        Array(key.utf8).withUnsafeBytes { topology.placement.successors($0, count: 16) }
+        Array(key.utf8).withUnsafeBytes { topology.placement!.successors($0, count: 16) }
     }
     func home(_ key: String) -> Int { places(key)[0] }
 

@@ -5,11 +5,9 @@ import RedisProxy
 extension ProxyTopology {
     /// Throws ``AgentError/Code/unusableTopology`` with what is wrong and what to do.
     init(registry document: TopologyDocument) throws {
-        guard document.kind == .nodes else {
-            throw AgentError(
-                .unusableTopology,
-                "the topology is of kind '\(document.kind.rawValue)', which this version does not serve; use kind 'nodes' "
-                    + "(hkctl topology apply FILE)")
+        if document.kind == .cluster {
+            self.init(clusterSeeds: try document.nodes.map { try ProxyNode(registry: $0) })
+            return
         }
         guard let hash = KeyHash(rawValue: document.hash.rawValue),
             let distribution = Distribution(rawValue: document.distribution.rawValue)
@@ -22,12 +20,9 @@ extension ProxyTopology {
         var nodes: [ProxyNode] = []
         var places: [PlacementNode] = []
         for node in document.nodes {
-            guard let address = HostPort(node.address) else {
-                throw AgentError(
-                    .unusableTopology, "topology node '\(node.name)': '\(node.address)' is not an address HOST:PORT")
-            }
-            nodes.append(ProxyNode(name: node.name, host: address.host, port: address.port))
-            let ringName = node.ringName ?? PlacementNode.defaultRingName(host: address.host, port: address.port)
+            let proxied = try ProxyNode(registry: node)
+            nodes.append(proxied)
+            let ringName = node.ringName ?? PlacementNode.defaultRingName(host: proxied.host, port: proxied.port)
             places.append(PlacementNode(ringName: ringName, weight: node.weight))
         }
         do {
@@ -39,5 +34,15 @@ extension ProxyTopology {
         } catch {
             throw AgentError(.unusableTopology, "the topology cannot be used: \(error)")
         }
+    }
+}
+
+extension ProxyNode {
+    fileprivate init(registry node: TopologyDocument.Node) throws {
+        guard let address = HostPort(node.address) else {
+            throw AgentError(
+                .unusableTopology, "topology node '\(node.name)': '\(node.address)' is not an address HOST:PORT")
+        }
+        self.init(name: node.name, host: address.host, port: address.port)
     }
 }

@@ -87,6 +87,10 @@ extension AgentView {
             statistics.tombstoneFailures)
         metrics.counter(
             "hotkey_breaker_rejections_total", "Commands refused because a node is down.", statistics.breakerRejections)
+        metrics.counter(
+            "hotkey_cluster_resends_total",
+            "Commands sent again: redirected by a Redis Cluster, or while it failed over.",
+            statistics.clusterResends)
         metrics.gauge("hotkey_clients", "Connected clients.", statistics.clientsConnected)
         metrics.counter("hotkey_clients_accepted_total", "Clients accepted.", statistics.clientsAccepted)
         metrics.counter(

@@ -162,7 +162,8 @@ struct AgentView: Sendable {
             case .home: "home"
             }
         return RouteStatus(
-            key: PeerKey(key), home: .init(route.home), copies: route.copies.map(RouteStatus.Place.init),
+            key: PeerKey(key), home: .init(route.home), slot: route.slot,
+            copies: route.copies.map(RouteStatus.Place.init),
             readableCopies: route.readableCopies.map(RouteStatus.Place.init), isHot: route.isHot, reading: reading)
     }
 }

@@ -8,7 +8,7 @@ import RESP
 /// does not wait for it as it waits for what is on the shared connections.
 final class BoundRequest: UpstreamRequest {
     let bound: BoundConnection
-    private let slot: UInt32
+    let slot: UInt32
     let change: CarriedState.Change
     let wait: WaitLimit
     /// Whether it waits for another client's doing.
@@ -20,6 +20,8 @@ final class BoundRequest: UpstreamRequest {
     let hello: (version: ProtocolVersion?, name: [UInt8]?)?
     /// `SHUTDOWN`: Redis's reply is to hang up.
     let endsServer: Bool
+    /// Before a Redis Cluster: what waits for other clients' doing may be sent elsewhere to wait on.
+    var resend: BlockingResend?
     private var acknowledgementsLeft: Int?
     /// Acknowledgements so far.
     private var parts = ByteBuffer()
@@ -49,6 +51,7 @@ final class BoundRequest: UpstreamRequest {
     override func waitLimitNanoseconds(_ normal: UInt64) -> UInt64? { wait.nanoseconds(normal) }
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
+        if loop.cluster != nil, isFollowed(reply) { return }
         let written = bound.answered(self, reply)
         let hot = loop.hotKeys(among: written)
         guard !hot.isEmpty else {

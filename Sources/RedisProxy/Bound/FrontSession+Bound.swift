@@ -209,6 +209,7 @@ extension FrontSession {
             isBlocking: wait != .none,
             written: written,
             subscription: subscription, hello: hello, endsServer: spec?.name == "shutdown")
+        if loop.cluster != nil { request.keepForResend(command) }
         bound.send(command, request)
         if request.wait != .none { halt() }
     }

@@ -19,7 +19,7 @@ extension FrontSession {
     }
 
     func handleWatch(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
-        guard settle(), let (node, keys) = commonNode(spec, command) else { return }
+        guard settle(), knowsSlots(), let (node, keys) = commonNode(spec, command) else { return }
         forward(place(on: node, keys[0]), spec, command)
     }
 
@@ -72,11 +72,20 @@ extension FrontSession {
         guard let anchor = bound.anchor, spec.accepts(argumentCount: arguments.count),
             !Self.needsNoKey.contains(spec.name)
         else { return true }
-        // The node refuses it, whatever the keys.
-        if spec.name == "watch", bound.expectsTransaction { return true }
+        // The node refuses it, whatever the keys; one of a Redis Cluster looks at the keys first.
+        if spec.name == "watch", bound.expectsTransaction {
+            guard loop.cluster != nil else { return true }
+            answer(error: "ERR WATCH inside MULTI is not allowed")
+            return false
+        }
         guard let (node, keys) = placedNode(spec, command) else {
             bound.spoilTransaction()
             return false
+        }
+        if loop.cluster != nil {
+            let stays = anchor.withUnsafeBytes { areInOneSlot(spec, [$0, keys[0]]) }
+            if !stays { bound.spoilTransaction() }
+            return stays
         }
         // Not the node that it is tied to: a topology may have moved the keys of a transaction that is finished where it began.
         let home = loop.home(anchor)
@@ -113,7 +122,7 @@ extension FrontSession {
                     spec.name, "it names no key, so no cache node is meant for it in a transaction"))
             return nil
         }
-        return commonNode(spec, command)
+        return knowsSlots() ? commonNode(spec, command) : nil
     }
 
     private func place(on node: NodeState, _ key: UnsafeRawBufferPointer) -> BoundConnection {

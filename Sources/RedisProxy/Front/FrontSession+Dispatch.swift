@@ -61,7 +61,8 @@ extension FrontSession {
         case .watch: handleWatch(spec, command)
         case .withoutTransaction: handleWithoutTransaction(spec)
         case .allNodes(let route): handleAllNodes(route, spec, command)
-        case .refused(let reason): answer(error: ProxyReply.unsupported(spec.name, reason))
+        case .refused(let reason):
+            answer(error: clusterDisabled(spec) ?? ProxyReply.unsupported(spec.name, reason))
         case .ping: handlePing(command)
         case .echo: answer(.bulk(Array(argument(1, of: command))))
         case .hello: handleHello(command)
@@ -212,11 +213,12 @@ extension FrontSession {
         let keys = positions.map { argument($0, of: command) }
         guard let first = keys.first else {
             // A script without keys, or a keyword that did not come: no key says which node is meant.
-            if loop.nodes.count == 1 { return (loop.nodes[0], []) }
+            if loop.hasOneNode { return (loop.nodes[0], []) }
             answer(error: ProxyReply.unsupported(spec.name, "it names no key, so no cache node is meant"))
             return nil
         }
         let home = loop.home(first)
+        if loop.cluster != nil { return areInOneSlot(spec, keys) ? (home, keys) : nil }
         if let reason = refusalBesideKeys(spec, home, command) {
             answer(error: ProxyReply.unsupported(spec.name, reason))
             return nil
@@ -248,7 +250,7 @@ extension FrontSession {
     }
 
     private func handleKeyless(_ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
-        guard loop.nodes.count == 1 else {
+        guard loop.hasOneNode else {
             answer(
                 error: ProxyReply.unsupported(
                     spec.name, "it names no key, so no cache node is meant; send it to the cache nodes themselves"))
@@ -268,7 +270,7 @@ extension FrontSession {
             handleKeysOfOneNode(spec, command)
             return
         }
-        guard settle(), let (node, keys) = commonNode(spec, command) else { return }
+        guard settle(), knowsSlots(), let (node, keys) = commonNode(spec, command) else { return }
         let bound = bind(to: node, keys: keys.map { Array($0) })
         forward(
             bound, spec, command, wait: WaitLimit(spec, argumentCount: arguments.count) { argument($0, of: command) })

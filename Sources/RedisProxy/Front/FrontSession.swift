@@ -44,6 +44,8 @@ final class FrontSession: ChannelInboundHandler {
     /// Writes of hot keys that are not answered yet. Until they are, this client's reads go home, behind them: a local value or
     /// a copy may still be the one that its own pipeline has just overwritten.
     var hotWritesUnderWay = 0
+    /// Before a Redis Cluster: what may have to be sent again.
+    var resends: ClientResends?
 
     private(set) var context: ChannelHandlerContext?
     private var parser: CommandParser
@@ -176,12 +178,17 @@ final class FrontSession: ChannelInboundHandler {
         touch()
     }
 
+    /// Where keys live has changed. What follows may take another way, so it waits for what is out.
+    func holdBehindReplies() {
+        if !replies.isEmpty { halt() }
+    }
+
     /// Whether the client has closed its side of the connection itself.
     var hasClosedItsSide: Bool { isInputClosed && !isDraining }
 
     private var mayReadMore: Bool {
         replies.count < loop.configuration.pipelineDepthMax && !isHalted
-            && bound?.connection.isCongested != true
+            && bound?.connection.isCongested != true && resends?.isFull != true
             && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax && isWritable
             && context != nil
     }

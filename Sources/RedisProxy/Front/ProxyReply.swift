@@ -91,6 +91,18 @@ enum ProxyReply {
         "ERR '\(name)' found more than \(bytesMax) bytes on the cache nodes together; ask for less, or use SCAN"
     }
 
+    /// Before a Redis Cluster.
+    static func differentSlots(
+        _ name: String, _ first: UnsafeRawBufferPointer, in firstSlot: Int, _ second: UnsafeRawBufferPointer,
+        in secondSlot: Int
+    ) -> String {
+        let firstKey = text(first, max: RedisProxyLimits.keyTextMax)
+        let secondKey = text(second, max: RedisProxyLimits.keyTextMax)
+        return
+            "ERR '\(name)' needs all keys in one slot of the Redis Cluster, but '\(firstKey)' is in slot \(firstSlot) and "
+            + "'\(secondKey)' in slot \(secondSlot); give keys that belong together a common hash tag"
+    }
+
     /// The node is known to be down; nothing was sent.
     static func nodeDown(_ node: ProxyNode, retryInMilliseconds: Int64) -> String {
         "ERR cache node \(node.name) (\(node.address)) is down, nothing was sent; next try in \(retryInMilliseconds) ms"

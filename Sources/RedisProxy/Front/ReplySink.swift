@@ -57,6 +57,15 @@ enum ReplySink {
     /// One part of a command that was split over nodes.
     case part(SplitJoin, Int)
 
+    /// Whose command this answers; nil for the agent's own.
+    var session: FrontSession? {
+        switch self {
+        case .none: nil
+        case .slot(let session, _): session
+        case .part(let join, _): join.session
+        }
+    }
+
     /// Whose command this answers; 0 for the agent's own.
     var client: UInt64 {
         switch self {

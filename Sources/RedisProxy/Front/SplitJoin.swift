@@ -18,7 +18,7 @@ final class SplitJoin {
     }
 
     private let kind: Kind
-    private let session: FrontSession
+    let session: FrontSession
     private let slot: UInt32
     var client: UInt64 { session.id }
     /// What the client spoke when it asked.
@@ -118,7 +118,7 @@ extension FrontSession {
             handleUnsplit(spec, keys[0], command)
             return
         }
-        var positionsByNode: [ObjectIdentifier: (node: NodeState, positions: [Int], isFenced: Bool)] = [:]
+        var positionsByPlace: [UInt: (node: NodeState, positions: [Int], isFenced: Bool)] = [:]
         var hot: [(position: Int, index: Int)] = []
         for (position, key) in keys.enumerated() {
             let hash = FastHash.hash(key, seed: loop.configuration.hashSeed)
@@ -130,10 +130,12 @@ extension FrontSession {
                 continue
             }
             let node = loop.home(key)
-            positionsByNode[ObjectIdentifier(node), default: (node, [], false)].positions.append(position)
-            if spec.mayWrite, loop.isFenced(key, hash) { positionsByNode[ObjectIdentifier(node)]!.isFenced = true }
+            // A node of a Redis Cluster refuses keys of two slots even when both are its own.
+            let place = loop.cluster == nil ? UInt(bitPattern: ObjectIdentifier(node)) : UInt(ClusterSlot.of(key))
+            positionsByPlace[place, default: (node, [], false)].positions.append(position)
+            if spec.mayWrite, loop.isFenced(key, hash) { positionsByPlace[place]!.isFenced = true }
         }
-        let groups = Array(positionsByNode.values)
+        let groups = Array(positionsByPlace.values)
         if hot.isEmpty, groups.count == 1, !groups[0].isFenced {
             let slot = reserveReply()
             if let failure = groups[0].node.forward(command, to: self, slot, counter: 0) {

@@ -92,6 +92,10 @@ final class HotRead: UpstreamRequest {
         }
     }
 
+    override var asker: FrontSession? { sink.session }
+    /// The last known value is answered at once while the home is down.
+    override var hasFallback: Bool { loop.staleValue(of: key, command, version) != nil }
+
     private func receiveFromHome(_ reply: ReplyView, _ sentAt: UInt64) {
         if reply.isNotServing {
             fail(.notServing(reply.errorText), loop.home(key).node)

@@ -31,6 +31,8 @@ final class HotWrite: UpstreamRequest {
         }
     }
 
+    override var asker: FrontSession? { session }
+
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
         let held = reply.detached()
         if reply.isRefusedWrite {

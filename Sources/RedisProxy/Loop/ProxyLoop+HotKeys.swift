@@ -4,7 +4,10 @@ import RESP
 
 extension ProxyLoop {
     @inline(__always)
-    func home(_ key: UnsafeRawBufferPointer) -> NodeState { nodes[placement!.home(key)] }
+    func home(_ key: UnsafeRawBufferPointer) -> NodeState {
+        if cluster != nil { return cluster!.home(ofSlot: ClusterSlot.of(key)) }
+        return nodes[placement!.home(key)]
+    }
 
     func home(_ key: [UInt8]) -> NodeState { key.withUnsafeBytes { home($0) } }
 
@@ -17,7 +20,8 @@ extension ProxyLoop {
         return false
     }
 
-    /// Where the copies of a key lie, copy 1 first: the nodes behind its home.
+    /// Where the copies of a key lie, copy 1 first: the nodes behind its home. A Redis Cluster has none: it would not take a copy
+    /// under a name whose slot is not the node's own.
     func copyNodes(of key: [UInt8]) -> [NodeState] {
         let wanted =
             fences.compactMap { fence -> Int? in

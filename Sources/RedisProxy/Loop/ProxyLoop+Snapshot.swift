@@ -111,6 +111,8 @@ extension ProxyLoop {
     }
 
     func changeTopology(_ topology: ProxyTopology) {
+        guard topology.placement != nil else { return enterCluster(seeds: topology.nodes) }
+        leaveCluster()
         let isMoved = placement != topology.placement
         placement = topology.placement
         let isSameNodes = nodes.map(\.node) == topology.nodes
@@ -128,13 +130,15 @@ extension ProxyLoop {
         for state in nodes { known[state.node] = state }
         nodes = topology.nodes.map { node in known.removeValue(forKey: node) ?? NodeState(node: node, loop: self) }
         for node in nodes { node.warmUp() }
-        // A node that left answers what was sent to it; then its connections end.
-        for removed in known.values {
-            removed.part { _ in true }
-            removed.leavingAt = now
-            leavingNodes.append(removed)
-            removed.afterPending { [self] in endLeaving() }
-        }
+        for removed in known.values { letGo(removed) }
+    }
+
+    /// A node that left answers what was sent to it; then its connections end.
+    func letGo(_ removed: NodeState) {
+        removed.part { _ in true }
+        removed.leavingAt = now
+        leavingNodes.append(removed)
+        removed.afterPending { [self] in endLeaving() }
     }
 
     func endLeaving() {

@@ -36,8 +36,12 @@ final class ProxyLoop {
     var random: any RandomNumberGenerator
 
     var mode = ProxySnapshot.Mode.off
-    /// nil until the first snapshot; a listener for apps opens only after it.
+    /// nil until the first snapshot, after which a listener for apps opens; and before a Redis Cluster.
     var placement: Placement?
+    /// Before a Redis Cluster: who serves which slot.
+    var cluster: ClusterState?
+    /// On the first event loop of the process: asks for the slots on behalf of all.
+    var slotDiscovery: SlotDiscovery?
     var nodes: [NodeState] = [] {
         didSet { chooseRoutes() }
     }
@@ -92,11 +96,12 @@ final class ProxyLoop {
         self.cache = LocalCache(capacityBytes: cacheBytes, valueBytesMax: configuration.cacheValueBytesMax)
         updateNow()
         nodes = (topology?.nodes ?? []).map { NodeState(node: $0, loop: self) }
+        if let topology, topology.placement == nil { cluster = ClusterState(seeds: topology.nodes, loop: self) }
         chooseRoutes()
     }
 
-    private func chooseRoutes() {
-        hasOneNode = nodes.count == 1
+    func chooseRoutes() {
+        hasOneNode = nodes.count == 1 && cluster == nil
         routes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
         oneKeyCommands = zip(CommandTable.redis70.commands, routes).map { OneKeyCommand($0, $1) }
         scanOrder = ScanOrder(addresses: nodes.map(\.node.address))
@@ -105,6 +110,7 @@ final class ProxyLoop {
     func start() {
         updateNow()
         for node in nodes { node.warmUp() }
+        if cluster != nil { discoverSlots() }
         let timeout = UInt64(configuration.requestTimeoutMilliseconds) * 1_000_000
         // The task holds the loop's state until ``shutDown()`` cancels it.
         let bound = NIOLoopBound(self, eventLoop: eventLoop)
@@ -116,7 +122,10 @@ final class ProxyLoop {
 
     private func tick(timeoutNanoseconds: UInt64) {
         updateNow()
-        for node in nodes { node.tick(timeoutNanoseconds: timeoutNanoseconds) }
+        for node in cluster.map({ Array($0.known.values) }) ?? nodes {
+            node.tick(timeoutNanoseconds: timeoutNanoseconds)
+        }
+        slotDiscovery?.tick()
         for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
         if !leavingNodes.isEmpty { endLeaving() }
         hub.tick()
@@ -131,6 +140,8 @@ final class ProxyLoop {
         for session in Array(sessions.values) { session.close() }
         hub.shutDown()
         for node in nodes + leavingNodes { node.shutDown() }
+        cluster?.shutDown()
+        slotDiscovery = nil
         // The nodes point back here.
         nodes = []
         leavingNodes = []

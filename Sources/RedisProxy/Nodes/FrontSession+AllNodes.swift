@@ -5,6 +5,7 @@ import RESP
 /// Commands without a key, before several nodes.
 extension FrontSession {
     func handleAllNodes(_ route: AllNodesRoute, _ spec: CommandSpec, _ command: UnsafeRawBufferPointer) {
+        if case .subscription = route {} else if !knowsSlots() { return }
         switch route {
         case .all(let kind, .shared): gather(kind, spec, command, .shared)
         case .all(let kind, .own): gatherAlone(kind, spec, command, .unbounded)
@@ -174,9 +175,10 @@ extension FrontSession {
 
 extension ProxyLoop {
     /// Whether a name found on a node is a key of the app. Copies of hot keys are none; nor is what an earlier topology left behind on
-    /// a node that is no longer its home, where no command finds it.
+    /// a node that is no longer its home, where no command finds it. A node of a Redis Cluster keeps nothing of the kind, and while a
+    /// slot moves it has keys that its new home has not.
     func isListed(_ name: UnsafeRawBufferPointer, on node: NodeState) -> Bool {
-        !CopyCodec.isCopyName(name) && home(name) === node
+        !CopyCodec.isCopyName(name) && (cluster != nil || home(name) === node)
     }
 }
 

@@ -3,7 +3,8 @@ import RESP
 
 /// What the clients of one event loop listen to, before several nodes.
 ///
-/// A channel lives on the node where a key of its name would; patterns are listened to on every node. Clients share one connection
+/// A channel lives on the node where a key of its name would; patterns are listened to on every node (before a Redis Cluster, which
+/// passes messages on, on one). Clients share one connection
 /// to each node, over which a name is subscribed to once however many listen: a thousand listeners to a channel cost a thousand
 /// clients' connections to the agent and one to the node. (With a connection of its own for each client and node, as before one node,
 /// they would cost a thousand times the number of nodes.) The price: `PUBLISH` and `PUBSUB NUMSUB` count event loops, not clients.
@@ -34,7 +35,18 @@ final class SubscriptionHub {
     /// The nodes that are asked for a topic.
     private func nodes(of topic: Listening.Topic) -> [NodeState] {
         guard let loop else { return [] }
-        return topic.kind == .pattern ? loop.nodes : [topic.name.withUnsafeBytes { loop.home($0) }]
+        let listensEverywhere = topic.kind == .pattern && loop.cluster == nil
+        return listensEverywhere ? loop.nodes : [topic.name.withUnsafeBytes { loop.home($0) }]
+    }
+
+    /// A Redis Cluster passes messages to all its nodes, but for those of shards: whoever listens anywhere hears everything.
+    private func isMoved(_ topic: Listening.Topic, _ entry: Entry, _ loop: ProxyLoop) -> Bool {
+        if loop.hasOneNode { return true }
+        let holders = Set(entry.listeners.map { ObjectIdentifier($0.node) })
+        guard loop.cluster != nil, topic.kind != .shard else {
+            return Set(nodes(of: topic).map(ObjectIdentifier.init)) != holders
+        }
+        return !holders.isSubset(of: loop.nodes.map(ObjectIdentifier.init))
     }
 
     // MARK: Clients
@@ -126,11 +138,7 @@ final class SubscriptionHub {
 
     func topologyChanged() {
         guard let loop else { return }
-        let isMoved = { [self] (topic: Listening.Topic, entry: Entry) in
-            let nodes = Set(nodes(of: topic).map(ObjectIdentifier.init))
-            return loop.hasOneNode || nodes != Set(entry.listeners.map { ObjectIdentifier($0.node) })
-        }
-        end(where: isMoved, lettingGo: { _, _ in true })
+        end(where: { isMoved($0, $1, loop) }, lettingGo: { _, _ in true })
     }
 
     private func end(

@@ -21,6 +21,8 @@ public struct ProxyStatistics: Sendable {
     public var tombstoneFailures: UInt64 = 0
     /// Commands refused without being sent because a breaker was open.
     public var breakerRejections: UInt64 = 0
+    /// Commands sent again because a Redis Cluster had not carried them out: redirected, or while another node took over.
+    public var clusterResends: UInt64 = 0
     public var clientsConnected: Int = 0
     public var clientsAccepted: UInt64 = 0
     public var clientsRefused: UInt64 = 0
@@ -44,6 +46,7 @@ public struct ProxyStatistics: Sendable {
         total.hotWrites += part.hotWrites
         total.tombstoneFailures += part.tombstoneFailures
         total.breakerRejections += part.breakerRejections
+        total.clusterResends += part.clusterResends
         total.clientsConnected += part.clientsConnected
         total.clientsAccepted += part.clientsAccepted
         total.clientsRefused += part.clientsRefused

@@ -68,6 +68,18 @@ final class NodeState {
         _ command: UnsafeRawBufferPointer, _ target: PendingReply.Target, _ version: ProtocolVersion,
         client: UInt64 = 0, counter: UInt64 = 0
     ) -> UpstreamFailure? {
+        if loop.cluster != nil { return loop.cluster!.send(command, target, version, client, counter, to: self) }
+        return transmit(command, target, version, client: client, counter: counter)
+    }
+
+    /// As ``send(_:_:_:client:counter:)``; before a Redis Cluster the reply may be a redirection.
+    ///
+    /// - Parameter isAsking: whether the command goes to a node that its slot is being moved to (`ASKING`).
+    @inline(__always)
+    func transmit(
+        _ command: UnsafeRawBufferPointer, _ target: PendingReply.Target, _ version: ProtocolVersion,
+        client: UInt64 = 0, counter: UInt64 = 0, isAsking: Bool = false
+    ) -> UpstreamFailure? {
         let now = loop.now
         guard !loop.isShutDown else { return .overloaded(isAnswering: true) }
         var isProbe = false
@@ -80,7 +92,7 @@ final class NodeState {
         }
         let entry = PendingReply(target: target, counter: counter, sentAt: now, isProbe: isProbe)
         let connection = connection(version, client)
-        guard connection.send(command, entry) else {
+        guard isAsking ? connection.sendAsking(command, entry) : connection.send(command, entry) else {
             if isProbe { breaker.abandonProbe(now: now) }
             // A node that hangs fills its connection before the timeout ends it.
             let isAnswering = connection.oldestWaitNanoseconds(now: now) < breaker.configuration.slowCallNanoseconds

@@ -109,6 +109,16 @@ final class UpstreamConnection: ChannelInboundHandler {
         return true
     }
 
+    /// As ``send(_:_:)``, with `ASKING` before the command. The two stand together or not at all: an `ASKING` alone would be spent
+    /// on the next command, whosever that is.
+    func sendAsking(_ command: UnsafeRawBufferPointer, _ reply: PendingReply) -> Bool {
+        guard state != .closed, pending.count + 1 < RedisProxyLimits.upstreamPendingMax,
+            outbound.readableBytes + asking.readableBytes < RedisProxyLimits.upstreamOutboundBytesMax
+        else { return false }
+        let own = PendingReply(target: .nobody, counter: 0, sentAt: reply.sentAt, isProbe: false)
+        return asking.withUnsafeReadableBytes { send($0, own) } && send(command, reply)
+    }
+
     @inline(__always)
     private func append(_ reply: PendingReply) {
         pending.append(reply)
@@ -317,3 +327,5 @@ final class UpstreamConnection: ChannelInboundHandler {
         listener = nil
     }
 }
+
+private let asking = ByteBuffer(string: "*1\r\n$6\r\nASKING\r\n")

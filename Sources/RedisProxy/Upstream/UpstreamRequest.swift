@@ -48,6 +48,10 @@ class UpstreamRequest {
     /// How long it may take on a connection of one client's own, where an ordinary reply may take `normal`; `nil`: for ever. On a
     /// shared connection `normal` holds for everything.
     func waitLimitNanoseconds(_ normal: UInt64) -> UInt64? { normal }
+    /// The client whose command it is, if it is one's.
+    var asker: FrontSession? { nil }
+    /// Whether it has another answer ready when its node serves nobody, so that it is not to wait for the node.
+    var hasFallback: Bool { false }
 }
 
 /// Passes its reply to a sink and nothing else.
@@ -60,6 +64,7 @@ final class ForwardedRequest: UpstreamRequest {
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) { sink.deliver(reply) }
     override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) { sink.fail(failure.text(node)) }
+    override var asker: FrontSession? { sink.session }
 }
 
 /// Hands its reply to a closure; for what the loop itself asks nodes.

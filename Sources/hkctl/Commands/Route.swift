@@ -62,6 +62,7 @@ struct RouteReport: Report {
         var fields = Fields()
         fields.add("key", KeyName(route.key.bytes).description)
         fields.add("home", "\(route.home.name) (\(route.home.address))")
+        if let slot = route.slot { fields.add("slot", "\(slot)") }
         fields.add("copies", list(route.copies))
         fields.add("readable now", list(route.readableCopies))
         fields.add("hot", route.isHot ? "yes" : "no")

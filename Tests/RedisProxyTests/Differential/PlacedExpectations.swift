@@ -206,7 +206,7 @@ struct PlacedExpectations: Sendable {
         return nil
     }
 
-    private func home(_ key: [UInt8]) -> Int { key.withUnsafeBytes { topology.placement.home($0) } }
+    private func home(_ key: [UInt8]) -> Int { key.withUnsafeBytes { topology.placement!.home($0) } }
 
     private func place(_ key: [UInt8], _ verb: String) -> String {
         // A line of an error has no line breaks in it.

@@ -124,7 +124,7 @@ extension ProxyTests {
                         let next = topologies.randomElement(using: &random)!
                         try await rig.apply(.observe, topology: next)
                         lasting = lasting.filter { key in
-                            let home = Array(key.utf8).withUnsafeBytes { next.nodes[next.placement.home($0)] }
+                            let home = Array(key.utf8).withUnsafeBytes { next.nodes[next.placement!.home($0)] }
                             return home.port == nodes[rig.home(key)].port
                         }
                     }

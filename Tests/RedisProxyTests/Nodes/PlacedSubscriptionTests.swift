@@ -196,7 +196,7 @@ extension ProxyTests {
                 try await rig.apply(.observe, topology: three)
                 let names = (0..<5000).map { "move:\($0 &* 2_654_435_761)" }
                 func port(_ name: String, _ topology: ProxyTopology) -> Int {
-                    Array(name.utf8).withUnsafeBytes { topology.nodes[topology.placement.home($0)].port }
+                    Array(name.utf8).withUnsafeBytes { topology.nodes[topology.placement!.home($0)].port }
                 }
                 let moved = try #require(names.first { port($0, three) != port($0, rig.topology) })
                 let kept = try #require(names.first { port($0, three) == port($0, rig.topology) })

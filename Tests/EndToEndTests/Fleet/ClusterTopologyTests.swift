@@ -1,0 +1,62 @@
+import HotKeyPeer
+import HotKeyTestSupport
+import Testing
+
+extension EndToEnd.OnAFleet {
+    /// A topology of kind `cluster`, from the operator's file to what apps see.
+    @Suite struct ClusterTopology {
+        @Test func aRedisClusterIsServedFromItsSeeds() async throws {
+            let fleet = try await sharedFleet()
+            let before = try await fleet.control("topology", "show", "--output", "json")
+            try await RedisCluster.start().use { cluster in
+                let file = try fleet.file(
+                    "cluster.yaml",
+                    """
+                    schema: 1
+                    kind: cluster
+                    nodes:
+                      - {name: seed-a, address: "\(cluster.nodes[4].address)"}
+                      - {name: seed-b, address: "\(cluster.nodes[1].address)"}
+                    """)
+                try await fleet.control("topology", "apply", file)
+                #expect(
+                    try await fleet.control("topology", "show").contains(
+                        "a Redis Cluster, asked for its slots at 2 nodes"))
+                let primaries = Set(try await cluster.members().filter(\.isPrimary).map { "127.0.0.1:\($0.port)" })
+                for agent in fleet.agents {
+                    try await eventually("agent \(agent.id) has found the primaries") {
+                        Set(try await agent.status().nodes.map(\.address)) == primaries
+                    }
+                }
+                let writer = try await fleet.agents[0].client()
+                let reader = try await fleet.agents[1].client()
+                let keys = (0..<50).map { "clustered:\($0)" }
+                #expect(try await writer.command(["MSET"] + keys.flatMap { [$0, $0] }) == .ok)
+                #expect(try await reader.command(["MGET"] + keys) == .array(keys.map { .text($0) }))
+                for key in keys.prefix(5) {
+                    let slot = try await cluster.slot(of: key)
+                    let route = try await fleet.agents[2].route(key)
+                    #expect(route.slot == slot && route.copies.isEmpty)
+                    #expect(try await route.home.address == cluster.owner(ofSlot: slot).server.address)
+                    let shown = try await fleet.control("route", key)
+                    #expect(shown.contains("\(slot)") && shown.contains(route.home.address))
+                }
+                // A seed that is a primary keeps its name.
+                let metrics = try PrometheusText(try await fleet.agents[0].http("/metrics").body)
+                let named = try #require(metrics.families["hotkey_node_requests_total"]).samples
+                #expect(
+                    Set(named.compactMap { $0.sample.labels["node"] })
+                        == Set(try await fleet.agents[0].status().nodes.map(\.name)))
+                #expect(named.count == 3 && named.contains { $0.sample.labels["node"]?.hasPrefix("seed-") == true })
+                #expect(try metrics.value("hotkey_cluster_resends_total") >= 0)
+                for each in [writer, reader] { await each.close() }
+                try await fleet.control("topology", "apply", fleet.file("before.json", before))
+                for agent in fleet.agents {
+                    try await eventually("agent \(agent.id) has left the cluster") {
+                        Set(try await agent.status().nodes.map(\.address)) == Set(fleet.caches.map(\.address))
+                    }
+                }
+            }
+        }
+    }
+}
