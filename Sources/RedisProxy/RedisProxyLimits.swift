@@ -23,6 +23,15 @@ public enum RedisProxyLimits {
     static let silentTimeoutsMax = 3
     /// Bytes of keys that one client's unfinished transaction remembers for invalidation; beyond it every hot key is invalidated.
     static let writtenKeyBytesMax = 1024 * 1024
+    /// Connections that wait to be accepted.
+    static let backlog: Int32 = 1024
+    /// As Redis: what a client may send before it has authenticated itself.
+    static let unauthenticatedArgumentsMax = 10
+    static let unauthenticatedBulkBytesMax = 16 * 1024
+    /// No number that matters is longer.
+    static let unauthenticatedNumberBytesMax = 24
+    /// Characters of a node's refusal that are repeated.
+    static let refusalTextMax = 200
     /// Characters of a key that an error text shows.
     static let keyTextMax = 64
     /// Spare bytes that an input buffer may keep in front before they are dropped.

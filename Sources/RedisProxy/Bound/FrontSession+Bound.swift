@@ -8,13 +8,14 @@ enum BoundRoute {
     case plain
     /// May wait for something to happen.
     case waiting
-    case subscription, hello, reset, monitor, quit, replies, named
+    case subscription, hello, auth, reset, monitor, quit, replies, named
     case refused(String)
 
     /// By ``CommandSpec/index``.
     static let byIndex: [BoundRoute] = CommandTable.redis70.commands.map { spec in
         switch spec.name {
         case "hello": .hello
+        case "auth": .auth
         case "reset": .reset
         case "monitor": .monitor
         case "quit": .quit
@@ -92,6 +93,10 @@ extension FrontSession {
             answer(error: ProxyReply.notWhileSubscribed(spec.name))
             return
         }
+        guard !isDenied(first, spec) else {
+            deny(spec, bound)
+            return
+        }
         guard staysOnItsNode(bound, spec, command) else { return }
         let isComplete = spec.accepts(argumentCount: arguments.count)
         switch BoundRoute.byIndex[spec.index] {
@@ -108,7 +113,8 @@ extension FrontSession {
         case .quit:
             if !bound.isSilent { answer(ProxyReply.ok) }
             end()
-        case .subscription, .hello, .replies, .named:
+        case .auth where access == nil: forward(bound, spec, command)
+        case .subscription, .hello, .auth, .replies, .named:
             let switchesOff = ["OFF", "SKIP"].contains { hasOption($0, command) }
             if spec.name == "client|reply", bound.expectsTransaction, !switchesOff {
                 return forward(bound, spec, command)
@@ -129,7 +135,10 @@ extension FrontSession {
             )
         case .subscription:
             handleBoundSubscription(bound, spec, command)
+        case .auth:
+            handleOwnAuth(command)
         case .hello:
+            if access != nil, handleHelloOfOwnUser(command) { break }
             forward(bound, spec, command, hello: helloAsked(command))
         default:
             let word = argument(2, of: command)

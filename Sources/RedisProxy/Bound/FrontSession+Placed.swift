@@ -39,6 +39,11 @@ extension FrontSession {
             answer(error: ProxyReply.wrongArgumentCount(spec.name))
             return
         }
+        guard !isDenied(first, spec) else {
+            deny(spec)
+            self.opened?.isSpoiled = true
+            return
+        }
         switch spec.name {
         case "multi": answer(error: "ERR MULTI calls can not be nested")
         case "watch": answer(error: "ERR WATCH inside MULTI is not allowed")

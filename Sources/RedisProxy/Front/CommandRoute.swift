@@ -22,6 +22,10 @@ enum CommandRoute {
     case withoutTransaction
     case ping, echo, hello, auth, select, client, command, info, quit, reset, subscribe, unsubscribe
     case refused(String)
+    /// The configuration denies it.
+    case denied
+    /// The configuration denies some of its subcommands.
+    case screened
 
     /// By ``CommandSpec/index``.
     static let byIndex: [CommandRoute] = CommandTable.redis70.commands.map(CommandRoute.init(of:))

@@ -7,7 +7,13 @@ extension FrontSession {
     func handle(_ command: UnsafeRawBufferPointer) {
         loop.statistics.requests &+= 1
         guard isOrdinary else {
-            if let bound { handleBound(bound, command) } else if let opened { handleOpened(opened, command) }
+            if !isAuthenticated {
+                handleUnauthenticated(command)
+            } else if let bound {
+                handleBound(bound, command)
+            } else if let opened {
+                handleOpened(opened, command)
+            }
             return
         }
         let name = argument(0, of: command)
@@ -28,7 +34,7 @@ extension FrontSession {
         role == .app ? loop.routes[spec.index] : CommandRoute.byIndex[spec.index]
     }
 
-    private func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
+    func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
         if !channels.isEmpty, version == .resp2, !worksWhileSubscribed(spec) {
             answer(error: ProxyReply.notWhileSubscribed(spec.name))
             return
@@ -53,6 +59,8 @@ extension FrontSession {
         case .watch: handleWatch(spec, command)
         case .withoutTransaction: handleWithoutTransaction(spec)
         case .refused(let reason): answer(error: ProxyReply.unsupported(spec.name, reason))
+        case .denied: deny(spec)
+        case .screened: handleScreened(spec, command)
         case .ping: handlePing(command)
         case .echo: answer(.bulk(Array(argument(1, of: command))))
         case .hello: handleHello(command)
@@ -291,7 +299,7 @@ extension FrontSession {
     }
 
     /// As Redis: a browser that a web page makes send HTTP to this port must not have the rest of it carried out.
-    private func isFromBrowser(_ name: UnsafeRawBufferPointer) -> Bool {
+    func isFromBrowser(_ name: UnsafeRawBufferPointer) -> Bool {
         CommandTable.equalsIgnoringCase(name, "POST") || CommandTable.equalsIgnoringCase(name, "HOST:")
     }
 

@@ -26,13 +26,20 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     var channels: Set<String> = []
     /// The connection to a node that this client has for itself while it carries state or waits; `nil` for most.
     var bound: BoundConnection? {
-        didSet { isOrdinary = bound == nil && opened == nil }
+        didSet { isOrdinary = bound == nil && opened == nil && isAuthenticated }
     }
     /// `MULTI` has been answered, and which node it is for is not known yet.
     var opened: OpenTransaction? {
-        didSet { isOrdinary = bound == nil && opened == nil }
+        didSet { isOrdinary = bound == nil && opened == nil && isAuthenticated }
     }
-    private(set) var isOrdinary = true
+    /// Who may use this listener; `nil`: everyone, and `AUTH` is the nodes' matter.
+    let access: AccessSource?
+    /// As whom this client has authenticated itself here.
+    var user: [UInt8]?
+    var isAuthenticated: Bool {
+        didSet { isOrdinary = bound == nil && opened == nil && isAuthenticated }
+    }
+    private(set) var isOrdinary: Bool
     /// Writes of hot keys that are not answered yet. Until they are, this client's reads go home, behind them: a local value or
     /// a copy may still be the one that its own pipeline has just overwritten.
     var hotWritesUnderWay = 0
@@ -62,10 +69,13 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
     /// Arguments of the command in hand, relative to its first byte.
     var arguments: [CommandParser.Argument] { parser.arguments }
 
-    init(loop: ProxyLoop, role: Role, id: UInt64) {
+    init(loop: ProxyLoop, role: Role, id: UInt64, access: AccessSource? = nil) {
         self.loop = loop
         self.role = role
         self.id = id
+        self.access = access
+        isAuthenticated = access == nil
+        isOrdinary = access == nil
         let limit = loop.configuration.requestBytesMax
         self.parser = CommandParser(bulkBytesMax: min(limit, RESPLimits.bulkBytesMax), commandBytesMax: limit)
     }
@@ -170,6 +180,7 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
         while buffer.readableBytes > 0, mayReadMore, !isEnding {
             let result = buffer.withUnsafeReadableBytes { bytes -> Result<CommandParser.Result, RESPError> in
                 do throws(RESPError) {
+                    if !isAuthenticated { try UnauthenticatedInput.check(bytes) }
                     let parsed = try parser.parse(bytes)
                     if case .command(let length) = parsed {
                         handle(UnsafeRawBufferPointer(rebasing: bytes[0..<length]))
@@ -199,7 +210,8 @@ final class FrontSession: ChannelInboundHandler, ChannelOutboundHandler {
         }
     }
 
-    private func handleInline(_ arguments: [[UInt8]]) {
+    /// Handles a command that did not come in this form.
+    func handleInline(_ arguments: [[UInt8]]) {
         var command = ByteBuffer()
         RESPWriter.writeCommand(arguments, to: &command)
         command.withUnsafeReadableBytes { bytes in

@@ -42,6 +42,8 @@ final class ProxyLoop {
     }
     /// What is done with the commands of apps, by ``CommandSpec/index``.
     private(set) var routes = CommandRoute.byIndex
+    /// The same, before the configuration's denials.
+    private(set) var allowedRoutes = CommandRoute.byIndex
     /// Whether the agent stands before one node alone: then it is to be as transparent as a wire.
     private(set) var hasOneNode = false
     /// Nodes that a snapshot took away and that still owe replies.
@@ -87,7 +89,8 @@ final class ProxyLoop {
 
     private func chooseRoutes() {
         hasOneNode = nodes.count == 1
-        routes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
+        allowedRoutes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
+        routes = configuration.deniedCommands.screening(allowedRoutes)
     }
 
     func start() {

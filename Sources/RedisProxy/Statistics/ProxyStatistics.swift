@@ -21,6 +21,10 @@ public struct ProxyStatistics: Sendable {
     public var tombstoneFailures: UInt64 = 0
     /// Commands refused without being sent because a breaker was open.
     public var breakerRejections: UInt64 = 0
+    /// Passwords that were not accepted, on all listeners.
+    public var authenticationFailures: UInt64 = 0
+    /// Commands refused because the configuration denies them.
+    public var commandsDenied: UInt64 = 0
     public var clientsConnected: Int = 0
     public var clientsAccepted: UInt64 = 0
     public var clientsRefused: UInt64 = 0
@@ -44,6 +48,8 @@ public struct ProxyStatistics: Sendable {
         total.hotWrites += part.hotWrites
         total.tombstoneFailures += part.tombstoneFailures
         total.breakerRejections += part.breakerRejections
+        total.authenticationFailures += part.authenticationFailures
+        total.commandsDenied += part.commandsDenied
         total.clientsConnected += part.clientsConnected
         total.clientsAccepted += part.clientsAccepted
         total.clientsRefused += part.clientsRefused
