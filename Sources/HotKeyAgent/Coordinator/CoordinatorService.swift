@@ -30,6 +30,7 @@ final class CoordinatorService: Sendable {
     private let subscriber: RegistrySubscriber
     private let group: any EventLoopGroup
     private let clock: EnsembleClock
+    private let peerSecurity: PeerSecurity
     private let logger: Logger
     private let rules: NIOLockedValueBox<RuleBook>
     private let counters = NIOLockedValueBox(Metrics())
@@ -38,8 +39,9 @@ final class CoordinatorService: Sendable {
 
     init(
         store: any CoordinationStore, paths: RegistryPaths, id: AgentID, subscriber: RegistrySubscriber,
-        group: any EventLoopGroup, clock: EnsembleClock, logger: Logger
+        group: any EventLoopGroup, clock: EnsembleClock, peerSecurity: PeerSecurity, logger: Logger
     ) {
+        self.peerSecurity = peerSecurity
         self.clock = clock
         self.store = store
         self.paths = paths
@@ -161,7 +163,8 @@ final class CoordinatorService: Sendable {
             do {
                 let client = try await PeerClient.connect(
                     host: address.host, port: address.port, group: group,
-                    configuration: PeerConfiguration(replyBytesMax: AgentLimits.pullReplyBytesMax))
+                    configuration: PeerConfiguration(replyBytesMax: AgentLimits.pullReplyBytesMax),
+                    security: peerSecurity)
                 do {
                     while isWanted(), !Task.isCancelled {
                         let after = await merger.position(of: id)
