@@ -49,8 +49,7 @@ extension FrontSession {
     ///   - spec: its subcommand, or the same.
     @inline(__always)
     func isDenied(_ first: CommandSpec, _ spec: CommandSpec) -> Bool {
-        let denied = loop.configuration.deniedCommands
-        return denied.contains(first) || denied.contains(spec)
+        loop.configuration.deniedCommands.contains(first) || loop.configuration.deniedCommands.contains(spec)
     }
 
     /// - Parameter bound: the connection of the client's own, if it has one.

@@ -39,7 +39,8 @@ final class TLSHandshake: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        end(context, .init(.handshakeFailed, TLSFailure.text(error)))
+        let text = TLSFailure.describe(error) ?? "the connection broke during the TLS handshake: \(error)"
+        end(context, .init(.handshakeFailed, text))
         context.fireErrorCaught(error)
     }
 
@@ -115,6 +116,7 @@ public enum TLSFailure {
         // BoringSSL's names of what happened.
         let meanings = [
             ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by the given authority, or is not valid now"),
+            ("EOF during handshake", "it closed the connection during the TLS handshake"),
             ("WRONG_VERSION_NUMBER", "it does not speak TLS"),
             ("UNSUPPORTED_PROTOCOL", "it speaks no TLS version from 1.2 on"),
             ("PROTOCOL_VERSION", "it speaks no TLS version from 1.2 on"),

@@ -159,6 +159,7 @@ final class CoordinatorService: Sendable {
             return
         }
         var pause = AgentLimits.pullRetryMillisecondsMin
+        var refusal: String?
         while isWanted(), !Task.isCancelled {
             do {
                 let client = try await PeerClient.connect(
@@ -181,6 +182,7 @@ final class CoordinatorService: Sendable {
                         }
                         if let other = ingested.duplicateOf { warn(of: id, as: other, at: address) }
                         pause = AgentLimits.pullRetryMillisecondsMin
+                        refusal = nil
                     }
                 } catch {
                     await client.close()
@@ -191,6 +193,13 @@ final class CoordinatorService: Sendable {
                 return
             } catch {
                 counters.withLockedValue { $0.pullFailures += 1 }
+                // Nothing that time alone puts right; said once, until it is right or something else is wrong.
+                if let error = error as? PeerError, error.code == .notAdmitted, error.message != refusal {
+                    refusal = error.message
+                    logger.error(
+                        "an agent does not let this one in: its traffic is not counted until peerSecurity is the same on both",
+                        metadata: ["agent": "\(id)", "peer": "\(address)", "reason": "\(error.message)"])
+                }
                 logger.debug(
                     "an agent's reports could not be pulled", metadata: ["agent": "\(id)", "error": "\(error)"])
                 try await Task.sleep(for: .milliseconds(pause))

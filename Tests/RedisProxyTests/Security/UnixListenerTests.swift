@@ -12,6 +12,9 @@ extension ProxyTests.Security {
             return lstat(path, &status) == 0 ? status.st_mode & 0o7777 : nil
         }
 
+        /// A group that this process may give a file to.
+        private var ownGroup: String { String(cString: getgrgid(getegid()).pointee.gr_name) }
+
         private func listen(_ rig: Rig, _ path: String, mode: UInt32 = 0o660, group: String? = nil) async throws {
             var security = ListenerSecurity()
             security.socketMode = mode
@@ -31,7 +34,7 @@ extension ProxyTests.Security {
             let directory = try TemporaryDirectory(prefix: "hk")
             let path = directory.file("s")
             try await Rig.with { rig in
-                try await listen(rig, path, mode: wanted, group: "root")
+                try await listen(rig, path, mode: wanted, group: ownGroup)
                 #expect(mode(path) == wanted)
                 let client = try await RedisTestClient.connect(unixPath: path)
                 #expect(try await client.line("SET unix v") == .ok)

@@ -119,6 +119,22 @@ extension ProxyTests.Security {
             await node.stop()
         }
 
+        /// A node that serves whoever says nothing must not be asked anything by an agent that it has refused.
+        @Test(arguments: ["2", "3"]) func nothingIsAskedBeforeTheLoginIsAccepted(version: String) async throws {
+            let (node, secrets) = (try await RedisServer.start(), try SecretFiles())
+            try await with(secrets.logins("agent:wrong\n"), nodes: [node]) { rig in
+                let client = try await rig.client()
+                for line in ["HELLO \(version)", "SET k v", "MULTI"] {
+                    let text = try await client.line(line).errorMessage
+                    #expect(line.hasPrefix("HELLO") || text?.contains("WRONGPASS") == true, "\(line): \(text ?? "")")
+                }
+                let direct = try await node.client()
+                #expect(try await direct.line("EXISTS k") == .integer(0))
+                for client in [client, direct] { await client.close() }
+            }
+            await node.stop()
+        }
+
         @Test func nodesMayDifferAndOneThatRefusesDoesNotHarmTheOthers() async throws {
             let nodes = [try await node("one"), try await node("two"), try await RedisServer.start()]
             let secrets = try SecretFiles()
