@@ -107,6 +107,9 @@ extension FrontSession {
                 ? .none : WaitLimit(spec, argumentCount: arguments.count) { argument($0, of: command) }
             forward(bound, spec, command, wait: wait)
         case .refused(let reason): refuse(bound, spec, reason)
+        // A node that asks for a password takes the connection for an unknown client's from RESET on, and closes an unknown client's
+        // when more than 1 KiB waits for it: a large reply must be here before, or it would be lost with the connection.
+        case .reset where bound.connection.login != nil && !settle(): return
         case .reset, .monitor:
             forward(bound, spec, command)
             halt()

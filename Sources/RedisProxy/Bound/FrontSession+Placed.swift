@@ -75,7 +75,7 @@ extension FrontSession {
     /// Whether a client's own connection is the right one for this command; if not, it has been answered.
     func staysOnItsNode(_ bound: BoundConnection, _ spec: CommandSpec, _ command: UnsafeRawBufferPointer) -> Bool {
         guard let anchor = bound.anchor, spec.accepts(argumentCount: arguments.count),
-            !Self.needsNoKey.contains(spec.name)
+            !Self.needsNoKey.contains(spec.name), access == nil || spec.name != "auth"
         else { return true }
         guard let (node, keys) = placedNode(spec, command) else {
             bound.spoilTransaction()

@@ -100,7 +100,8 @@ final class UpstreamConnection: ChannelInboundHandler, ChannelOutboundHandler {
                     }
                     self.channel = channel
                     admit()
-                case .failure:
+                case .failure(let error):
+                    if let error = error as? TransportSecurityError { return refused(error.message) }
                     node.loop.updateNow()
                     close(.cannotConnect)
                 }

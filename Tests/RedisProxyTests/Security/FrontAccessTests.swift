@@ -111,6 +111,22 @@ extension ProxyTests.Security {
             await node.stop()
         }
 
+        @Test func whileKeysAreWatchedOnOneOfSeveralNodesAUserMayChange() async throws {
+            let secrets = try SecretFiles()
+            try await Rig.with { rig in
+                let port = try await rig.listen(access: try secrets.users(users: "ann:secret\nbob:other\n"))
+                let client = try await RedisTestClient.connect(port: port)
+                let replies = try await client.lines([
+                    "AUTH ann secret", "WATCH k", "AUTH bob wrong", "AUTH bob other", "HELLO 3 AUTH ann secret",
+                    "MULTI",
+                    "SET k v", "EXEC",
+                ])
+                #expect(replies[1] == .ok && replies[2].errorMessage?.hasPrefix("WRONGPASS") == true)
+                #expect(replies[3] == .ok && replies[4]["proto"] == .integer(3) && replies[7] == .array([.ok]))
+                await client.close()
+            }
+        }
+
         @Test func aUserWhoIsTakenAwayIsDisconnectedAndANewPasswordHoldsForNewClients() async throws {
             let secrets = try SecretFiles()
             try await Rig.with { rig in
