@@ -22,6 +22,8 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let nioConcurrency = Target.Dependency.product(name: "NIOConcurrencyHelpers", package: "swift-nio")
 let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -38,6 +40,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
@@ -58,22 +61,30 @@ let package = Package(
         // What both the agent and its tools make of the registry's rules.
         .target(name: "HotKeyRules", dependencies: ["HotKeyDetection", "HotKeyRegistry"], swiftSettings: settings),
 
+        // Who may connect to what: TLS, passwords, and the files they come from.
+        .target(
+            name: "TransportSecurity", dependencies: [nioConcurrency, nioCore, nioPosix, nioSSL, nioTLS],
+            swiftSettings: settings),
+
         // The data path.
         .target(name: "RESP", dependencies: [nioCore], swiftSettings: settings),
         .target(
             name: "RedisProxy",
-            dependencies: ["HotKeyMitigation", "RESP", deque, logging, nioConcurrency, nioCore, nioPosix],
+            dependencies: [
+                "HotKeyMitigation", "RESP", "TransportSecurity", deque, logging, nioConcurrency, nioCore, nioPosix,
+            ],
             swiftSettings: settings),
 
         // The agent, and what asks it.
         .target(
-            name: "HotKeyPeer", dependencies: ["RESP", deque, nioCore, nioPosix], swiftSettings: settings),
+            name: "HotKeyPeer", dependencies: ["RESP", "TransportSecurity", deque, nioConcurrency, nioCore, nioPosix],
+            swiftSettings: settings),
         .target(
             name: "HotKeyAgent",
             dependencies: [
                 "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "RESP",
-                "RedisProxy", "StrictCoding", "ZooKeeper", hummingbird, lifecycle, logging, nioConcurrency, nioCore,
-                nioPosix,
+                "RedisProxy", "StrictCoding", "TransportSecurity", "ZooKeeper", hummingbird, lifecycle, logging,
+                nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: settings),
         .executableTarget(
@@ -83,8 +94,8 @@ let package = Package(
         .executableTarget(
             name: "hkctl",
             dependencies: [
-                "HotKeyDetection", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "StrictCoding", "ZooKeeper",
-                argumentParser, logging,
+                "HotKeyDetection", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "StrictCoding", "TransportSecurity",
+                "ZooKeeper", argumentParser, logging,
             ],
             swiftSettings: settings),
 
@@ -108,7 +119,11 @@ let package = Package(
             name: "RESPTests", dependencies: ["HotKeyTestSupport", "RESP", nioCore], swiftSettings: settings),
         .testTarget(
             name: "RedisProxyTests",
-            dependencies: ["HotKeyMitigation", "HotKeyTestSupport", "RESP", "RedisProxy", logging, nioCore, nioPosix],
+            dependencies: [
+                "HotKeyMitigation", "HotKeyPeer", "HotKeyTestSupport", "RESP", "RedisProxy", "TransportSecurity",
+                logging,
+                nioCore, nioPosix,
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "HotKeyAgentTests",
@@ -120,6 +135,9 @@ let package = Package(
         .testTarget(
             name: "HotKeyPeerTests",
             dependencies: ["HotKeyPeer", "HotKeyTestSupport", "RESP", nioCore, nioPosix], swiftSettings: settings),
+        .testTarget(
+            name: "TransportSecurityTests",
+            dependencies: ["HotKeyTestSupport", "TransportSecurity", nioCore, nioPosix], swiftSettings: settings),
         // These run the built hkagent and hkctl.
         .testTarget(
             name: "CommandLineTests", dependencies: ["HotKeyTestSupport"], swiftSettings: settings),

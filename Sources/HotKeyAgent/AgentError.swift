@@ -5,6 +5,8 @@ public struct AgentError: Error, Sendable, CustomStringConvertible {
         case unusableTopology
         /// The peer listener is bound to an address under which other hosts would find themselves.
         case unreachablePeer
+        /// The peer listener would let other hosts in without asking who they are.
+        case openPeer
         /// A command of the agent's own was called wrongly.
         case badCommand
         /// A service of the agent ended although nobody asked it to.

@@ -22,6 +22,8 @@ enum AgentLimits {
     static let decisionMilliseconds = 100
     /// Keys in one message on `__hotkeys__`; a larger change goes out in several.
     static let changesPerMessageMax = 1_000
+    /// How often files of certificates and passwords are looked at.
+    static let securityFilesCheckMilliseconds = 2_000
     /// Waiting `HK.REPORTS` calls.
     static let reportWaitersMax = 1_000
 }

@@ -24,9 +24,14 @@ public struct AgentRuntime: Service {
     private let id: AgentID
     /// Nil for an agent that runs by itself.
     private let zookeeper: ZooKeeperConfiguration?
+    private let security: AgentSecurity
+    private let reloads: AsyncStream<Void>
 
     /// Throws when the configuration cannot work; nothing has been started then.
-    public init(configuration: AgentConfiguration, logger: Logger) throws {
+    /// - Parameter reloads: each element makes the agent look at its files of certificates and passwords at once.
+    public init(
+        configuration: AgentConfiguration, logger: Logger, reloads: AsyncStream<Void> = AsyncStream { $0.finish() }
+    ) throws {
         self.configuration = configuration
         self.logger = logger
         paths = try RegistryPaths(root: configuration.zookeeper.root, app: configuration.app)
@@ -35,6 +40,11 @@ public struct AgentRuntime: Service {
             throw AgentError(
                 .unreachablePeer, "the peer address \(configuration.peer) must not be published: \(reason)")
         }
+        if let reason = configuration.reasonNotToOpenPeer {
+            throw AgentError(.openPeer, "the peer listener must not be opened on \(configuration.peer): \(reason)")
+        }
+        security = try AgentSecurity(configuration)
+        self.reloads = reloads
         zookeeper =
             configuration.standalone
             ? nil
@@ -62,12 +72,14 @@ public struct AgentRuntime: Service {
         let commands = AgentCommands()
         let keysMax = configuration.detection.keysPerSliceMax
         let proxy = try await ProxyServer(
-            configuration: configuration.proxyConfiguration(hashSeed: hashSeed), group: group, topology: nil,
+            configuration: configuration.proxyConfiguration(hashSeed: hashSeed, upstreamSecurity: security.upstream),
+            group: group, topology: nil,
             agentCommands: commands, logger: logger, makeRecorder: { _ in LoopCounter(keysMax: keysMax) })
         try await proxy.start()
         do {
             let peer = try await proxy.listen(
-                on: .tcp(host: configuration.peer.host, port: configuration.peer.port), role: .peer)
+                on: .tcp(host: configuration.peer.host, port: configuration.peer.port), role: .peer,
+                security: security.peer)
             try await store.start(configuration, paths: paths, id: id, logger: logger)
             try await serve(group, proxy, commands, store.store, hashSeed: hashSeed, peer: peer)
         } catch {
@@ -91,7 +103,8 @@ public struct AgentRuntime: Service {
             configuration.coordinator == .never
             ? nil
             : CoordinatorService(
-                store: store, paths: paths, id: id, subscriber: subscriber, group: group, clock: clock, logger: logger)
+                store: store, paths: paths, id: id, subscriber: subscriber, group: group, clock: clock,
+                peerSecurity: security.peerClient, logger: logger)
         // Random, so that no two starts of any agents share one: by it the coordinator tells one agent under two ids.
         let reports = ReportStore(epoch: UInt64.random(in: 1...UInt64(Int64.max)))
         // The report service tells the acting service of local hot keys, which tells the report service of rules: one of the two
@@ -116,7 +129,7 @@ public struct AgentRuntime: Service {
                 startedAt: startedAt), clock: clock, logger: logger)
         let view = AgentView(
             configuration: configuration, startedAt: startedAt, acting: acting, coordinator: coordinator,
-            reports: reports, subscriber: subscriber, presence: presence, proxy: proxy)
+            reports: reports, subscriber: subscriber, presence: presence, proxy: proxy, security: security)
         commands.connect(to: view)
         let isDraining = NIOLockedValueBox(false)
         let admin = AdminServer(
@@ -134,6 +147,8 @@ public struct AgentRuntime: Service {
             service("presence") { try await presence.run() }
             if let coordinator { service("coordinator") { try await coordinator.run() } }
             service("admin") { try await admin.run() }
+            let files = SecurityFiles(security: security, proxy: proxy, reloads: reloads, logger: logger)
+            service("security files") { try await files.run() }
             tasks.addTask {
                 try await gracefulShutdown()
                 return .asked
@@ -164,7 +179,8 @@ public struct AgentRuntime: Service {
 
     private func openAppListener(_ proxy: ProxyServer) async throws {
         guard let listen = configuration.appListener else { return }
-        let address = try await proxy.listen(on: ProxyServer.Address(listen), role: .app)
+        let address = try await proxy.listen(
+            on: ProxyServer.Address(listen), role: .app, security: security.listen)
         logger.notice("serving apps", metadata: ["listen": "\(address)"])
     }
 }

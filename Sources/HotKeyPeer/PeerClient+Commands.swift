@@ -60,6 +60,11 @@ extension PeerClient {
         let reply = try await command(arguments, timeoutMilliseconds: timeoutMilliseconds)
         guard case .error(let text) = reply else { return reply }
         let name = String(decoding: arguments[0], as: UTF8.self)
+        if text.hasPrefix("NOAUTH") {
+            throw PeerError(
+                .notAdmitted, address: "\(address)",
+                "the agent asks for a password and none was given for its peer listener")
+        }
         let quoted = String(decoding: text.utf8.prefix(PeerLimits.quotedBytesMax), as: UTF8.self)
         throw PeerError(.refused, address: "\(address)", "\(name) was answered with: \(quoted)")
     }

@@ -1,6 +1,8 @@
+import NIOConcurrencyHelpers
 public import NIOCore
 public import NIOPosix
 public import RESP
+import TransportSecurity
 
 /// How patient a ``PeerClient`` is and how much it takes.
 public struct PeerConfiguration: Sendable, Hashable {
@@ -49,16 +51,22 @@ public final class PeerClient: Sendable {
         channel.close(promise: nil)
     }
 
-    /// Connects, or throws ``PeerError/Code/unreachable`` or ``PeerError/Code/timedOut``.
+    /// Connects, or throws ``PeerError/Code/unreachable``, ``PeerError/Code/timedOut`` or, where TLS or the password is not as the
+    /// agent wants it, ``PeerError/Code/notAdmitted``.
     /// - Parameter group: where the connection lives; share one among all clients of a process.
     public static func connect(
         to address: PeerAddress, group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton,
-        configuration: PeerConfiguration = PeerConfiguration()
+        configuration: PeerConfiguration = PeerConfiguration(), security: PeerSecurity = PeerSecurity()
     ) async throws -> PeerClient {
+        let handshake = NIOLockedValueBox<EventLoopFuture<Void>?>(nil)
         let bootstrap = ClientBootstrap(group: group)
             .connectTimeout(.milliseconds(Int64(configuration.connectTimeoutMilliseconds)))
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    let done = try security.tls?.secure(
+                        channel, host: address.host,
+                        handshakeMilliseconds: Int64(configuration.connectTimeoutMilliseconds))
+                    handshake.withLockedValue { $0 = done }
                     try channel.pipeline.syncOperations.addHandler(
                         PeerHandler(address: "\(address)", replyBytesMax: configuration.replyBytesMax))
                 }
@@ -77,14 +85,33 @@ public final class PeerClient: Sendable {
         // Closes the connection when cancelled meanwhile: the client is dropped.
         let client = PeerClient(address: address, channel: channel, configuration: configuration)
         try Task.checkCancellation()
+        try await client.secure(handshake.withLockedValue { $0 }, security)
         return client
+    }
+
+    /// TLS first, so that the password goes to nobody else.
+    private func secure(_ handshake: EventLoopFuture<Void>?, _ security: PeerSecurity) async throws {
+        do {
+            try await handshake?.get()
+        } catch let error as TransportSecurityError {
+            let code = error.code == .handshakeTimedOut ? PeerError.Code.timedOut : .notAdmitted
+            throw PeerError(code, address: "\(address)", error.message)
+        }
+        guard let password = security.password?() else { return }
+        let reply = try await command([Array("AUTH".utf8), password.revealed])
+        guard case .error(let text) = reply else { return }
+        // An agent that has no password yet lets everyone in.
+        if text.hasPrefix("ERR AUTH <password> called without any password") { return }
+        let quoted = String(decoding: text.utf8.prefix(PeerLimits.quotedBytesMax), as: UTF8.self)
+        throw PeerError(.notAdmitted, address: "\(address)", "the agent does not accept the password: \(quoted)")
     }
 
     public static func connect(
         host: String, port: Int, group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton,
-        configuration: PeerConfiguration = PeerConfiguration()
+        configuration: PeerConfiguration = PeerConfiguration(), security: PeerSecurity = PeerSecurity()
     ) async throws -> PeerClient {
-        try await connect(to: .tcp(host: host, port: port), group: group, configuration: configuration)
+        try await connect(
+            to: .tcp(host: host, port: port), group: group, configuration: configuration, security: security)
     }
 
     public static func connect(

@@ -13,6 +13,8 @@ public struct PeerError: Error, Sendable, Hashable, CustomStringConvertible {
         case malformedReply
         /// The answer is longer than allowed. The connection is closed with it.
         case replyTooLarge
+        /// TLS could not be agreed on, or the agent does not accept the password.
+        case notAdmitted
         /// The agent answered with an error.
         case refused
         /// More calls under way than ``PeerLimits/callsInFlightMax``. Nothing was sent.
@@ -32,7 +34,7 @@ public struct PeerError: Error, Sendable, Hashable, CustomStringConvertible {
     public var isRetriable: Bool {
         switch code {
         case .unreachable, .timedOut, .closed, .tooManyInFlight: true
-        case .badArgument, .malformedReply, .replyTooLarge, .refused: false
+        case .badArgument, .malformedReply, .replyTooLarge, .notAdmitted, .refused: false
         }
     }
 

@@ -19,6 +19,7 @@ public enum SystemTool {
     public static func redisServer() throws -> String { try path("redis-server", debianPackage: "redis-server") }
     public static func redisCLI() throws -> String { try path("redis-cli", debianPackage: "redis-tools") }
     public static func redisBenchmark() throws -> String { try path("redis-benchmark", debianPackage: "redis-tools") }
+    public static func openSSL() throws -> String { try path("openssl", debianPackage: "openssl") }
     public static func nutcracker() throws -> String { try path("nutcracker", debianPackage: "nutcracker") }
     static func prlimit() throws -> String { try path("prlimit", debianPackage: "util-linux") }
     static func setpriv() throws -> String { try path("setpriv", debianPackage: "util-linux") }

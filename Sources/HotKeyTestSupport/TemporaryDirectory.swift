@@ -26,6 +26,14 @@ public final class TemporaryDirectory: Sendable {
         return target
     }
 
+    /// The same for a file that its owner alone may read.
+    @discardableResult
+    public func writeSecret(_ text: String, to name: String) throws -> String {
+        let target = try write(text, to: name)
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: target)
+        return target
+    }
+
     deinit {
         try? FileManager.default.removeItem(atPath: path)
     }

@@ -1,4 +1,5 @@
 public import HotKeyMitigation
+import TransportSecurity
 
 /// What an operator decides about the data path, the same for every event loop.
 public struct ProxyConfiguration: Sendable {
@@ -19,6 +20,12 @@ public struct ProxyConfiguration: Sendable {
     public var cacheBytes = 64 * 1024 * 1024
     public var cacheValueBytesMax = 1024 * 1024
     public var breaker = CircuitBreaker.Configuration.default
+    /// How to connect to the nodes, those that are found later too.
+    public var upstreamSecurity = UpstreamSecurity()
+    /// What clients of ``ProxyServer/Role/app`` listeners may not ask for.
+    public var deniedCommands = DeniedCommands()
+    /// A client that has not ended its TLS handshake by then is disconnected.
+    public var handshakeMilliseconds = TransportLimits.handshakeMillisecondsDefault
     /// Seed of ``FastHash`` for this process. The tables of every ``ProxySnapshot`` must be built with it.
     public var hashSeed: UInt64
 

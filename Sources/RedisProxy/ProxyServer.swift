@@ -3,6 +3,7 @@ import NIOConcurrencyHelpers
 public import NIOCore
 import NIOPosix
 import RESP
+import TransportSecurity
 
 /// The data path: listens for clients and stands in front of the cache nodes, on every event loop of a group.
 ///
@@ -40,6 +41,7 @@ public final class ProxyServer: Sendable {
 
     private struct State {
         var listeners: [any Channel] = []
+        var sockets: [UnixListener] = []
         var clients = 0
         var nextClientID: UInt64 = 0
         var isApplying = false
@@ -88,14 +90,19 @@ public final class ProxyServer: Sendable {
 
     /// Opens a listener and returns the address it got (port 0: one that is free).
     ///
+    /// A Unix socket is made with the permissions asked for and removed by ``drain(graceMilliseconds:)``. One that another process
+    /// listens on is not touched; one that nobody listens on any more is replaced.
+    ///
     /// Errors: ``RedisProxyError/Code/cannotListen`` with the reason.
-    public func listen(on address: Address, role: Role) async throws -> Address {
+    public func listen(
+        on address: Address, role: Role, security: ListenerSecurity = ListenerSecurity()
+    ) async throws -> Address {
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .serverChannelOption(.backlog, value: 1024)
+            .serverChannelOption(.backlog, value: RedisProxyLimits.backlog)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelInitializer { [self] channel in
-                channel.eventLoop.makeCompletedFuture { try accept(channel, role) }
+                channel.eventLoop.makeCompletedFuture { try accept(channel, role, security) }
             }
         do {
             let channel: any Channel
@@ -104,7 +111,11 @@ public final class ProxyServer: Sendable {
                 channel = try await bootstrap.childChannelOption(.socketOption(.tcp_nodelay), value: 1)
                     .bind(host: host, port: port).get()
             case .unixSocket(let path):
-                channel = try await bootstrap.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true).get()
+                let socket = try UnixListener(
+                    path: path, mode: security.socketMode, group: security.socketGroup,
+                    backlog: RedisProxyLimits.backlog)
+                state.withLockedValue { $0.sockets.append(socket) }
+                channel = try await bootstrap.withBoundSocket(socket.descriptor).get()
             }
             state.withLockedValue { $0.listeners.append(channel) }
             guard case .tcp(let host, _) = address, let port = channel.localAddress?.port else { return address }
@@ -117,7 +128,7 @@ public final class ProxyServer: Sendable {
         }
     }
 
-    private func accept(_ channel: any Channel, _ role: Role) throws {
+    private func accept(_ channel: any Channel, _ role: Role, _ security: ListenerSecurity) throws {
         let id = state.withLockedValue { state -> UInt64? in
             guard state.clients < configuration.clientsMax else { return nil }
             state.clients += 1
@@ -127,11 +138,15 @@ public final class ProxyServer: Sendable {
         let loop = loopByID[ObjectIdentifier(channel.eventLoop)]!.value
         guard let id else {
             loop.statistics.clientsRefused += 1
+            // To say why, a handshake would have to be paid for first.
+            guard security.tls == nil else { return channel.close(promise: nil) }
             try channel.pipeline.syncOperations.addHandler(ClientRefusal())
             return
         }
         channel.closeFuture.whenComplete { [state] _ in state.withLockedValue { $0.clients -= 1 } }
-        let session = FrontSession(loop: loop, role: role == .app ? .app : .peer, id: id)
+        try security.tls?.secure(channel, handshakeMilliseconds: configuration.handshakeMilliseconds)
+        let session = FrontSession(
+            loop: loop, role: role == .app ? .app : .peer, id: id, access: security.access)
         try channel.pipeline.syncOperations.addHandler(session)
     }
 
@@ -221,6 +236,19 @@ public final class ProxyServer: Sendable {
         }
     }
 
+    /// Disconnects clients that authenticated themselves as users that are no more. Those whose password has changed stay.
+    public func disconnectRemovedUsers() async throws {
+        _ = try await onEveryLoop { loop in
+            for session in Array(loop.sessions.values) {
+                guard let user = session.user, let access = session.access, !access().hasUser(user) else { continue }
+                session.close()
+            }
+        }
+    }
+
+    /// Why cache nodes do not let this agent in, by the nodes' names.
+    public var upstreamProblems: [(node: String, problem: String)] { configuration.upstreamSecurity.problems.all }
+
     /// Runs `body` with each loop's recorder, on that loop.
     public func withRecorders<T: Sendable>(
         _ body: @escaping @Sendable (Int, any KeyAccessRecorder) -> T
@@ -231,10 +259,12 @@ public final class ProxyServer: Sendable {
     /// Stops accepting clients, answers what they have asked, closes their connections; returns when all are gone or the grace
     /// is over.
     public func drain(graceMilliseconds: Int64) async {
-        let listeners = state.withLockedValue { state in
-            defer { state.listeners = [] }
-            return state.listeners
+        let (listeners, sockets) = state.withLockedValue { state in
+            defer { (state.listeners, state.sockets) = ([], []) }
+            return (state.listeners, state.sockets)
         }
+        // First the files: while one is there and nobody listens, it looks like a dead process's.
+        for socket in sockets { socket.remove() }
         for listener in listeners { try? await listener.close() }
         _ = try? await onEveryLoop { loop in
             for session in loop.sessions.values { session.drain() }

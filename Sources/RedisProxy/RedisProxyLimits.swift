@@ -31,6 +31,15 @@ public enum RedisProxyLimits {
     static let subscriptionsMax = 65_536
     /// A node that messages come from is asked every so many ticks whether it is still there.
     static let listenerProbeTicks = 10
+    /// Connections that wait to be accepted.
+    static let backlog: Int32 = 1024
+    /// As Redis: what a client may send before it has authenticated itself.
+    static let unauthenticatedArgumentsMax = 10
+    static let unauthenticatedBulkBytesMax = 16 * 1024
+    /// No number that matters is longer.
+    static let unauthenticatedNumberBytesMax = 24
+    /// Characters of a node's refusal that are repeated.
+    static let refusalTextMax = 200
     /// Characters of a key that an error text shows.
     static let keyTextMax = 64
     /// Places of a queue that are kept when a burst is over.

@@ -29,12 +29,19 @@ extension HKAgent {
         }
 
         private static func serve(_ configuration: AgentConfiguration, logger: Logger) async throws {
+            let (reloads, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+            async let _ = forwardHangUps(to: continuation)
             var group = ServiceGroupConfiguration(
-                services: [try AgentRuntime(configuration: configuration, logger: logger)],
+                services: [try AgentRuntime(configuration: configuration, logger: logger, reloads: reloads)],
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             group.maximumGracefulShutdownDuration = .milliseconds(
                 configuration.shutdownGraceMilliseconds + ConfigurationLimits.shutdownMarginMilliseconds)
             try await ServiceGroup(configuration: group).run()
+        }
+
+        /// SIGHUP: certificates and passwords have changed.
+        private static func forwardHangUps(to reloads: AsyncStream<Void>.Continuation) async {
+            for await _ in await UnixSignalsSequence(trapping: .sighup) { reloads.yield() }
         }
     }
 }

@@ -36,6 +36,16 @@ private func sample(_ setting: Setting, directory: TemporaryDirectory) throws ->
     case "rulesFile":
         let path = try directory.write("schema: 1\nrules: []\n", to: "rules.yaml")
         return (path, path)
+    case "listenMode": return ("0600", "'0600'")
+    case "listenGroup": return ("root", "root")
+    case "listenSecurity.passwordFile", "peerSecurity.passwordFile": return try secret("password")
+    case "listenSecurity.usersFile", "upstream.credentialsFile": return try secret("user:password")
+    case "listenSecurity.allowUnauthenticated", "peerSecurity.requireClientCertificates": return ("true", "true")
+    case "peerSecurity.tlsServerName", "upstream.tlsServerName": return ("agents.example", "agents.example")
+    case _ where setting.name.hasSuffix("KeyFile"): return (TestIdentity.shared.key, TestIdentity.shared.key)
+    case _ where setting.name.hasSuffix("CertificateFile") || setting.name.hasSuffix("CaFile"):
+        return (TestIdentity.shared.certificate, TestIdentity.shared.certificate)
+    case "denyCommands": return ("flushall,config|set", "[flushall, config|set]")
     case "log.level": return ("debug", "debug")
     case "log.format": return ("json", "json")
     default:
@@ -69,6 +79,13 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
         var others = required
         if ["standalone", "nodes", "rulesFile"].contains(setting.name) { others = standalone }
         if setting.name.hasPrefix("zookeeper.tls") { others.merge(tls) { $1 } }
+        for group in ["listen", "peer", "upstream"]
+        where setting.flag.hasPrefix(group + "-tls") || setting.name.hasPrefix(group + "Security.requireClient") {
+            let identity = TestIdentity.shared
+            others["\(group)-tls-certificate-file"] = identity.certificate
+            others["\(group)-tls-key-file"] = identity.key
+            if group != "listen" { others["\(group)-tls-ca-file"] = identity.certificate }
+        }
         return others.filter { $0.key != setting.flag }
     }
 
@@ -168,8 +185,8 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
             if case .integer(let number) = setting.value(AgentConfiguration()) { flags[setting.flag] = "\(number + 1)" }
         }
         let configuration = try ConfigurationLoader(flags: flags).load().configuration
-        let standard = AgentConfiguration().proxyConfiguration(hashSeed: 7)
-        let proxy = configuration.proxyConfiguration(hashSeed: 7)
+        let standard = AgentConfiguration().proxyConfiguration(hashSeed: 7, upstreamSecurity: UpstreamSecurity())
+        let proxy = configuration.proxyConfiguration(hashSeed: 7, upstreamSecurity: UpstreamSecurity())
         #expect(proxy.hashSeed == 7)
         #expect(proxy.connectionsPerNode == standard.connectionsPerNode + 1)
         #expect(proxy.requestTimeoutMilliseconds == standard.requestTimeoutMilliseconds + 1)
@@ -178,6 +195,7 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
         #expect(proxy.pipelineDepthMax == standard.pipelineDepthMax + 1)
         #expect(proxy.outputBytesMax == standard.outputBytesMax + 1)
         #expect(proxy.clientsMax == standard.clientsMax + 1)
+        #expect(proxy.handshakeMilliseconds == standard.handshakeMilliseconds + 1)
         #expect(proxy.cacheBytes == standard.cacheBytes + 1)
         #expect(proxy.cacheValueBytesMax == standard.cacheValueBytesMax + 1)
         #expect(proxy.breaker.minimumCalls == standard.breaker.minimumCalls + 1)

@@ -42,8 +42,17 @@ import Testing
         let directory = try TemporaryDirectory(prefix: "cfg")
         let digest = try directory.secret("user:password")
         let alone: Set = ["standalone", "nodes", "rulesFile"]
-        let file = try directory.write(
-            uncommented.replacingOccurrences(of: "/etc/hotkey/zookeeper.digest", with: digest), to: "all.yaml")
+        var filled = uncommented.replacingOccurrences(of: "/etc/hotkey/zookeeper.digest", with: digest)
+        for name in ["app.users", "nodes.credentials", "app.password", "fleet.password"] {
+            filled = filled.replacingOccurrences(of: "/etc/hotkey/\(name)", with: digest)
+        }
+        let identity = TestIdentity.shared
+        for (suffix, path) in [("pem", identity.certificate), ("key", identity.key)] {
+            for name in ["app", "apps-ca", "agents-ca", "agent", "nodes-ca"] {
+                filled = filled.replacingOccurrences(of: "/etc/hotkey/\(name).\(suffix)", with: path)
+            }
+        }
+        let file = try directory.write(filled, to: "all.yaml")
         let loaded = try ConfigurationLoader(file: file).load()
         // An agent that runs by itself needs no file, and its settings contradict the others; TLS needs another library.
         for setting in Setting.all where !alone.contains(setting.name) && !setting.name.hasPrefix("zookeeper.tls") {

@@ -142,9 +142,10 @@ import Testing
         ["zookeeper": "zk1:2181", "peer": "[::127.0.0.1]:7380"],
     ])
     func aPeerThatEveryAgentReachesIsAccepted(flags: [String: String]) throws {
-        let all = ["app": "shop", "state-dir": "/x"].merging(flags) { $1 }
+        let password = try directory.secret("password")
+        let all = ["app": "shop", "state-dir": "/x", "peer-password-file": password].merging(flags) { $1 }
         let warnings = try ConfigurationLoader(flags: all).load().warnings
-        #expect(warnings.allSatisfy { $0.hasPrefix("peer accepts connections from other hosts") }, "\(warnings)")
+        #expect(warnings.allSatisfy { $0.hasPrefix("peer takes passwords from other hosts") }, "\(warnings)")
     }
 
     @Test func anOperatorMaySayThatAllAgentsShareOneHost() throws {
@@ -169,7 +170,7 @@ import Testing
         }
         #expect(try warnings([:]).isEmpty)
         #expect(
-            try warnings(["peer": "10.0.0.5:7380"]).contains { $0.hasPrefix("peer accepts connections from other") })
+            try warnings(["admin": "10.0.0.5:7380"]).contains { $0.hasPrefix("admin accepts connections from other") })
         #expect(try warnings(["coordinator": "only", "listen": "127.0.0.1:1"]).contains { $0.contains("no effect") })
         // What is not opened collides with nothing.
         #expect(try warnings(["coordinator": "only", "peer": "127.0.0.1:6380"]).isEmpty)

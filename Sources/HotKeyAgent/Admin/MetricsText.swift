@@ -95,6 +95,14 @@ extension AgentView {
         metrics.counter("hotkey_clients_accepted_total", "Clients accepted.", statistics.clientsAccepted)
         metrics.counter(
             "hotkey_clients_refused_total", "Clients refused, too many being connected.", statistics.clientsRefused)
+        metrics.counter(
+            "hotkey_authentication_failures_total", "Passwords of clients and peers that were not accepted.",
+            statistics.authenticationFailures)
+        metrics.counter(
+            "hotkey_commands_denied_total", "Commands that the configuration denies.", statistics.commandsDenied)
+        metrics.gauge(
+            "hotkey_security_files_refused", "Files of certificates or passwords that changed and cannot be used.",
+            security.problems.count)
         metrics.gauge("hotkey_cache_bytes", "Bytes in the local cache.", statistics.cacheBytes)
         metrics.gauge("hotkey_cache_entries", "Replies in the local cache.", statistics.cacheEntries)
         metrics.gauge("hotkey_hot_keys", "Keys this agent acts on.", applied.plan.keys.count)
@@ -125,6 +133,10 @@ extension AgentView {
         metrics.labelled(
             "hotkey_breaker_state", "gauge", "0 closed, 1 half-open, 2 open.", label: "node",
             each { UInt64($0.breaker.rawValue) })
+        let refusing = Set(proxy.upstreamProblems.map(\.node))
+        metrics.labelled(
+            "hotkey_node_refusing", "gauge", "Whether a node does not let the agent in: TLS, or its login.",
+            label: "node", each { refusing.contains($0.node.name) ? 1 : 0 })
         metrics.histogram(
             "hotkey_upstream_latency_seconds", "From sending a command to a node to its reply.", label: "node",
             nodes.map { ($0.node.name, $0.latency) })
@@ -198,6 +210,8 @@ extension AgentView {
                 "the registry has no app '\(configuration.app)' any more: what was known stays in force, and nothing new is heard; "
                     + "run hkctl init or hkctl import")
         }
+        for (node, problem) in proxy.upstreamProblems { warnings.append("cache node \(node): \(problem)") }
+        for problem in security.problems { warnings.append("what was in use before stays in use: \(problem)") }
         return warnings
     }
 

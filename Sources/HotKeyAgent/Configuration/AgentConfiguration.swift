@@ -24,10 +24,16 @@ public struct AgentConfiguration: Sendable, Hashable {
     public var standaloneRules = RulesDocument()
     /// Where apps connect. See ``appListener``.
     public var listen = ListenAddress.tcp(HostPort(host: "127.0.0.1", port: 6380))
+    /// Of the Unix socket that apps connect to.
+    public var listenMode = Int(ListenerSecurity.socketModeDefault)
+    /// The group of that socket; nil: the process's own.
+    public var listenGroup: String?
+    public var listenSecurity = ListenSecurity()
     public var peer = HostPort(host: "127.0.0.1", port: 7380)
     /// What other agents and tools dial, as it stands in `agents/<id>`; nil: the address that the peer listener is bound to,
     /// unless ``reasonNotToAdvertise(_:)`` knows better.
     public var advertisePeer: HostPort?
+    public var peerSecurity = PeerSecurity()
     public var admin = ListenAddress.tcp(HostPort(host: "127.0.0.1", port: 8680))
     /// An absolute path that belongs to this agent alone; nil: nothing is kept on disk.
     public var stateDirectory: String?
@@ -35,6 +41,8 @@ public struct AgentConfiguration: Sendable, Hashable {
     public var threads = System.coreCount
     public var coordinator = CoordinatorRole.auto
     public var upstream = Upstream()
+    /// What apps may not ask for, by names of Redis commands.
+    public var denyCommands: [String] = []
     public var limits = Limits()
     public var localCache = LocalCache()
     public var detection = Detection()
@@ -92,12 +100,45 @@ public struct AgentConfiguration: Sendable, Hashable {
         var isOnThisHost: Bool { servers.allSatisfy(\.isLoopback) }
     }
 
+    /// Who may use the app listener.
+    public struct ListenSecurity: Sendable, Hashable {
+        /// Passwords of the user `default`.
+        public var passwordFile: String?
+        public var usersFile: String?
+        public var tlsCertificateFile: String?
+        public var tlsKeyFile: String?
+        /// Set: clients must show a certificate that this authority has signed.
+        public var tlsClientCaFile: String?
+        /// Other hosts may connect without saying who they are.
+        public var allowUnauthenticated = false
+    }
+
+    /// Between agents, and between agents and tools: for the peer listener and for dialling others'.
+    public struct PeerSecurity: Sendable, Hashable {
+        public var passwordFile: String?
+        /// These three together: TLS.
+        public var tlsCertificateFile: String?
+        public var tlsKeyFile: String?
+        public var tlsCaFile: String?
+        /// What the others' certificates must be for; nil: the host that is dialled.
+        public var tlsServerName: String?
+        public var requireClientCertificates = false
+    }
+
     /// Towards each cache node.
     public struct Upstream: Sendable, Hashable {
         /// Of each event loop to each node.
         public var connectionsPerNode = AgentConfiguration.proxy.connectionsPerNode
         public var requestTimeoutMilliseconds = Int(AgentConfiguration.proxy.requestTimeoutMilliseconds)
         public var connectTimeoutMilliseconds = Int(AgentConfiguration.proxy.connectTimeoutMilliseconds)
+        /// As whom to log in.
+        public var credentialsFile: String?
+        /// Set: connections are encrypted.
+        public var tlsCaFile: String?
+        public var tlsCertificateFile: String?
+        public var tlsKeyFile: String?
+        /// What the nodes' certificates must be for; nil: the host in the topology.
+        public var tlsServerName: String?
     }
 
     public struct Limits: Sendable, Hashable {
@@ -105,6 +146,7 @@ public struct AgentConfiguration: Sendable, Hashable {
         public var pipelineDepthMax = AgentConfiguration.proxy.pipelineDepthMax
         public var clientsMax = AgentConfiguration.proxy.clientsMax
         public var outputBytesMax = AgentConfiguration.proxy.outputBytesMax
+        public var tlsHandshakeMilliseconds = Int(AgentConfiguration.proxy.handshakeMilliseconds)
     }
 
     public struct LocalCache: Sendable, Hashable {
@@ -146,7 +188,7 @@ extension AgentConfiguration {
     private static let proxy = ProxyConfiguration(hashSeed: 0)
 
     /// As the data path wants it. `hashSeed` is new for every process.
-    func proxyConfiguration(hashSeed: UInt64) -> ProxyConfiguration {
+    func proxyConfiguration(hashSeed: UInt64, upstreamSecurity: UpstreamSecurity) -> ProxyConfiguration {
         var proxy = ProxyConfiguration(hashSeed: hashSeed)
         proxy.connectionsPerNode = upstream.connectionsPerNode
         proxy.requestTimeoutMilliseconds = Int64(upstream.requestTimeoutMilliseconds)
@@ -158,6 +200,10 @@ extension AgentConfiguration {
         proxy.cacheBytes = localCache.capacityBytes
         proxy.cacheValueBytesMax = localCache.valueBytesMax
         proxy.breaker = breaker.circuitBreaker
+        proxy.handshakeMilliseconds = Int64(limits.tlsHandshakeMilliseconds)
+        proxy.upstreamSecurity = upstreamSecurity
+        // The loader has refused names that no command has.
+        proxy.deniedCommands = DeniedCommands(denyCommands) ?? DeniedCommands()
         return proxy
     }
 }

@@ -49,6 +49,7 @@ public struct ConfigurationLoader: Sendable {
         standalone.check(&layers)
         checkTogether(&layers)
         readSecrets(into: &layers)
+        readSecurityFiles(into: &layers)
         try layers.throwProblems()
         return EffectiveConfiguration(
             configuration: layers.configuration,
@@ -100,12 +101,8 @@ public struct ConfigurationLoader: Sendable {
             if let other = listeners[..<index].first(where: { $0.address.collides(with: listener.address) }) {
                 layers.refuse(listener.name, expected: "an address that \(other.name) does not have")
             }
-            if !listener.address.isLoopback {
-                layers.warnings.append(
-                    "\(listener.name) accepts connections from other hosts (\(listener.address)) and asks nobody who "
-                        + "they are: restrict it to the hosts that need it")
-            }
         }
+        checkAccess(&layers)
         if configuration.peer.isWildcard, configuration.advertisePeer == nil {
             layers.refuse(
                 "peer", expected: "advertisePeer to be set beside it, or an address that other hosts can connect to")

@@ -93,6 +93,16 @@ extension AgentConfiguration.ZooKeeper: SettingGroup {
     static var place: SettingPath<AgentConfiguration, Self> { \.zookeeper }
 }
 
+extension AgentConfiguration.ListenSecurity: SettingGroup {
+    static let name = "listenSecurity"
+    static var place: SettingPath<AgentConfiguration, Self> { \.listenSecurity }
+}
+
+extension AgentConfiguration.PeerSecurity: SettingGroup {
+    static let name = "peerSecurity"
+    static var place: SettingPath<AgentConfiguration, Self> { \.peerSecurity }
+}
+
 extension AgentConfiguration.Upstream: SettingGroup {
     static let name = "upstream"
     static var place: SettingPath<AgentConfiguration, Self> { \.upstream }

@@ -6,7 +6,8 @@ extension Setting {
     private typealias Agent = AgentConfiguration
 
     /// Every setting, in the order in which help and documentation show them.
-    public static let all: [Setting] = identity + listeners + zookeeper + standalone + dataPath + detection + operation
+    public static let all: [Setting] =
+        identity + listeners + security + zookeeper + standalone + dataPath + detection + operation
 
     private static let identity = [
         Setting(
@@ -34,6 +35,12 @@ extension Setting {
 
     private static let listeners = [
         Setting("listen", \Agent.listen, .listenAddress, "Where apps connect, with any Redis client."),
+        Setting(
+            "listenMode", \Agent.listenMode, .permissions,
+            "The permissions of the Unix socket that apps connect to: connecting needs the right to write."),
+        Setting(
+            "listenGroup", \Agent.listenGroup, SettingType.group.optional, default: "the process's own",
+            "The group of that socket; the agent's user has to be in it."),
         Setting("peer", \Agent.peer, .listener, "Where other agents and tools connect: HK. commands only."),
         Setting(
             "advertisePeer", \Agent.advertisePeer, SettingType.remote.optional,
@@ -43,6 +50,70 @@ extension Setting {
             loopback with ZooKeeper on another host.
             """),
         Setting("admin", \Agent.admin, .listenAddress, "HTTP: /healthz, /readyz, /metrics."),
+    ]
+
+    private static let security = [
+        Setting(
+            "passwordFile", \Agent.ListenSecurity.passwordFile, SettingType.absolutePath("FILE").optional,
+            flag: "listen-password-file", namesSecret: true,
+            """
+            A file of passwords that apps may log in with as the user default, one on a line, which others than its owner and group \
+            cannot read. With it or usersFile, AUTH is the agent's matter and reaches no cache node.
+            """),
+        Setting(
+            "usersFile", \Agent.ListenSecurity.usersFile, SettingType.absolutePath("FILE").optional,
+            flag: "listen-users-file", namesSecret: true,
+            """
+            A file of lines USER:PASSWORD, for apps that log in as users of their own; a password may stand as # and its SHA-256.
+            """),
+        Setting(
+            "tlsCertificateFile", \Agent.ListenSecurity.tlsCertificateFile, SettingType.absolutePath("FILE").optional,
+            flag: "listen-tls-certificate-file",
+            "PEM: the app listener's certificate and its chain. With tlsKeyFile it switches TLS on; there is no plain TCP then."
+        ),
+        Setting(
+            "tlsKeyFile", \Agent.ListenSecurity.tlsKeyFile, SettingType.absolutePath("FILE").optional,
+            flag: "listen-tls-key-file",
+            "PEM: its key, without a passphrase; others than its owner and group cannot read it."
+        ),
+        Setting(
+            "tlsClientCaFile", \Agent.ListenSecurity.tlsClientCaFile, SettingType.absolutePath("FILE").optional,
+            flag: "listen-tls-client-ca-file",
+            "PEM: with it, apps have to show a certificate that this authority has signed."),
+        Setting(
+            "allowUnauthenticated", \Agent.ListenSecurity.allowUnauthenticated, .boolean,
+            flag: "listen-allow-unauthenticated",
+            "Let other hosts in without asking who they are. Without it, listen beyond loopback needs one of the above."
+        ),
+        Setting(
+            "passwordFile", \Agent.PeerSecurity.passwordFile, SettingType.absolutePath("FILE").optional,
+            flag: "peer-password-file", namesSecret: true,
+            """
+            A file with the password that agents and tools of the fleet share, which others than its owner and group cannot read. Of \
+            several lines all are accepted and the first is sent. peer beyond loopback needs it or client certificates.
+            """),
+        Setting(
+            "tlsCertificateFile", \Agent.PeerSecurity.tlsCertificateFile, SettingType.absolutePath("FILE").optional,
+            flag: "peer-tls-certificate-file",
+            """
+            PEM: the agent's certificate and its chain, for its peer listener and for other agents'. This, tlsKeyFile and tlsCaFile \
+            together switch TLS on, for both.
+            """),
+        Setting(
+            "tlsKeyFile", \Agent.PeerSecurity.tlsKeyFile, SettingType.absolutePath("FILE").optional,
+            flag: "peer-tls-key-file",
+            "PEM: its key, without a passphrase; others than its owner and group cannot read it."),
+        Setting(
+            "tlsCaFile", \Agent.PeerSecurity.tlsCaFile, SettingType.absolutePath("FILE").optional,
+            flag: "peer-tls-ca-file", "PEM: the authority that signed the agents' certificates."),
+        Setting(
+            "tlsServerName", \Agent.PeerSecurity.tlsServerName, SettingType.serverName.optional,
+            flag: "peer-tls-server-name", default: "the host that is dialled",
+            "What other agents' certificates must be for."),
+        Setting(
+            "requireClientCertificates", \Agent.PeerSecurity.requireClientCertificates, .boolean,
+            flag: "peer-require-client-certificates",
+            "Whoever connects to the peer listener has to show a certificate that tlsCaFile has signed."),
     ]
 
     private static let zookeeper = [
@@ -107,6 +178,31 @@ extension Setting {
             "connectTimeoutMilliseconds", \Agent.Upstream.connectTimeoutMilliseconds, .integer(1...600_000),
             "A cache node that has not accepted a connection by then has refused it."),
         Setting(
+            "credentialsFile", \Agent.Upstream.credentialsFile, SettingType.absolutePath("FILE").optional,
+            namesSecret: true,
+            """
+            A file with a line USER:PASSWORD to log in with at the cache nodes (requirepass: the user default), and where a node \
+            differs node NAME USER:PASSWORD; others than its owner and group cannot read it.
+            """),
+        Setting(
+            "tlsCaFile", \Agent.Upstream.tlsCaFile, SettingType.absolutePath("FILE").optional,
+            "PEM: the authority that signed the cache nodes' certificates. It switches TLS to the nodes on."),
+        Setting(
+            "tlsCertificateFile", \Agent.Upstream.tlsCertificateFile, SettingType.absolutePath("FILE").optional,
+            "PEM: a certificate and its chain, for nodes that ask for one."),
+        Setting(
+            "tlsKeyFile", \Agent.Upstream.tlsKeyFile, SettingType.absolutePath("FILE").optional,
+            "PEM: its key, without a passphrase; others than its owner and group cannot read it."),
+        Setting(
+            "tlsServerName", \Agent.Upstream.tlsServerName, SettingType.serverName.optional,
+            default: "the node's host in the topology", "What the cache nodes' certificates must be for."),
+        Setting(
+            "denyCommands", \Agent.denyCommands, .commands, default: "none",
+            """
+            Commands that apps are refused, such as flushall, keys or config|set; a command stands for all its subcommands. \
+            In the file a list, or one text with commas.
+            """),
+        Setting(
             "requestBytesMax", \Agent.Limits.requestBytesMax, .integer(1024...RESPLimits.bulkBytesMax),
             "Bytes of one request; a longer one is a protocol error and ends its connection."),
         Setting(
@@ -119,6 +215,9 @@ extension Setting {
             "outputBytesMax", \Agent.Limits.outputBytesMax, .integer(1024...(16 << 30)),
             "Bytes of replies that wait for one client to read them; beyond it the agent reads no further from that client."
         ),
+        Setting(
+            "tlsHandshakeMilliseconds", \Agent.Limits.tlsHandshakeMilliseconds, .integer(100...600_000),
+            "A client that has not ended its TLS handshake by then is disconnected."),
         Setting(
             "capacityBytes", \Agent.LocalCache.capacityBytes, .integer(0...(1 << 40)),
             "Memory for hot values in the whole process, shared out over the event loops; 0: no local cache."),

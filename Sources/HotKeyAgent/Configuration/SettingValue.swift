@@ -197,6 +197,55 @@ extension SettingType where Value == String {
     }
 }
 
+extension SettingType where Value == Int {
+    /// Three octal digits; in the file as a text, because YAML would take a number for a decimal one.
+    static let permissions = SettingType(
+        placeholder: "MODE", expected: "octal permissions in quotes, from \"0600\" to \"0777\"",
+        parse: { value in
+            let text: String? =
+                switch value {
+                case .word(let text), .text(let text): text
+                default: nil
+                }
+            guard let text, (3...4).contains(text.utf8.count), let mode = Int(text, radix: 8),
+                (0o600...0o777).contains(mode), mode & 0o600 == 0o600
+            else { return nil }
+            return mode
+        },
+        show: { .text("0" + String($0, radix: 8)) })
+}
+
+extension SettingType where Value == [String] {
+    /// Whether Redis has them is checked where the one that is wrong can be named.
+    static let commands = SettingType(
+        placeholder: "COMMAND,…", expected: "names of Redis commands, such as flushall or config|set",
+        parse: { value in
+            guard let names = value.commaSeparated, !names.contains("") else { return nil }
+            return names.map { $0.lowercased() }
+        },
+        show: { $0.isEmpty ? .absent : .list($0) })
+}
+
+extension SettingType where Value == String {
+    static let group = named(
+        "GROUP", expected: "the name of a group",
+        check: { text in
+            guard !text.isEmpty, text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f && $0 != UInt8(ascii: ":") }) else {
+                throw ConfigurationError(.invalid, ["not a group"])
+            }
+        })
+
+    /// As a certificate names its owner.
+    static let serverName = named(
+        "NAME", expected: "a host name or an IP address",
+        check: { text in
+            let isName = text.utf8.allSatisfy { $0.isLetterOrDigit || [0x2d, 0x2e, 0x3a, 0x5f].contains($0) }
+            guard (1...253).contains(text.utf8.count), isName else {
+                throw ConfigurationError(.invalid, ["not a name"])
+            }
+        })
+}
+
 extension SettingType where Value == HostPort {
     private static func hostPort(_ expected: String, portMin: Int) -> SettingType {
         text(

@@ -30,6 +30,7 @@ final class CoordinatorService: Sendable {
     private let subscriber: RegistrySubscriber
     private let group: any EventLoopGroup
     private let clock: EnsembleClock
+    private let peerSecurity: PeerSecurity
     private let logger: Logger
     private let rules: NIOLockedValueBox<RuleBook>
     private let counters = NIOLockedValueBox(Metrics())
@@ -38,8 +39,9 @@ final class CoordinatorService: Sendable {
 
     init(
         store: any CoordinationStore, paths: RegistryPaths, id: AgentID, subscriber: RegistrySubscriber,
-        group: any EventLoopGroup, clock: EnsembleClock, logger: Logger
+        group: any EventLoopGroup, clock: EnsembleClock, peerSecurity: PeerSecurity, logger: Logger
     ) {
+        self.peerSecurity = peerSecurity
         self.clock = clock
         self.store = store
         self.paths = paths
@@ -157,11 +159,13 @@ final class CoordinatorService: Sendable {
             return
         }
         var pause = AgentLimits.pullRetryMillisecondsMin
+        var refusal: String?
         while isWanted(), !Task.isCancelled {
             do {
                 let client = try await PeerClient.connect(
                     host: address.host, port: address.port, group: group,
-                    configuration: PeerConfiguration(replyBytesMax: AgentLimits.pullReplyBytesMax))
+                    configuration: PeerConfiguration(replyBytesMax: AgentLimits.pullReplyBytesMax),
+                    security: peerSecurity)
                 do {
                     while isWanted(), !Task.isCancelled {
                         let after = await merger.position(of: id)
@@ -178,6 +182,7 @@ final class CoordinatorService: Sendable {
                         }
                         if let other = ingested.duplicateOf { warn(of: id, as: other, at: address) }
                         pause = AgentLimits.pullRetryMillisecondsMin
+                        refusal = nil
                     }
                 } catch {
                     await client.close()
@@ -188,6 +193,13 @@ final class CoordinatorService: Sendable {
                 return
             } catch {
                 counters.withLockedValue { $0.pullFailures += 1 }
+                // Nothing that time alone puts right; said once, until it is right or something else is wrong.
+                if let error = error as? PeerError, error.code == .notAdmitted, error.message != refusal {
+                    refusal = error.message
+                    logger.error(
+                        "an agent does not let this one in: its traffic is not counted until peerSecurity is the same on both",
+                        metadata: ["agent": "\(id)", "peer": "\(address)", "reason": "\(error.message)"])
+                }
                 logger.debug(
                     "an agent's reports could not be pulled", metadata: ["agent": "\(id)", "error": "\(error)"])
                 try await Task.sleep(for: .milliseconds(pause))

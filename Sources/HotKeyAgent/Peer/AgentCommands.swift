@@ -94,6 +94,7 @@ struct AgentView: Sendable {
     let subscriber: RegistrySubscriber
     let presence: AgentPresence
     let proxy: ProxyServer
+    let security: AgentSecurity
 
     func status() async throws -> AgentStatus {
         let applied = acting.current

@@ -108,6 +108,11 @@ final class BoundConnection {
         if !connection.sendUnanswered(command) { connection.close(.overloaded(isAnswering: true)) }
     }
 
+    /// For a command that is not the node's: the node leaves out one reply, or a transaction there has to fail.
+    func sendSilentlyInstead() {
+        refusedCommand.withUnsafeReadableBytes { sendSilently($0, .none, WrittenKeys()) }
+    }
+
     /// `CLIENT REPLY`
     func switchReplies(off: Bool) {
         isSilent = off
@@ -199,6 +204,7 @@ final class BoundConnection {
             counts = SubscriptionCounts()
             connection.speak(.resp2)
             connection.clientName = []
+            connection.logInAgain()
             session.forgetByReset()
         case .select where outcome == .error: expectedDatabase = state.database
         case .multi where outcome == .error: expectsTransaction = state.reasons.contains(.transaction)

@@ -8,13 +8,14 @@ enum BoundRoute {
     case plain
     /// May wait for something to happen.
     case waiting
-    case subscription, hello, reset, monitor, quit, replies, named
+    case subscription, hello, auth, reset, monitor, quit, replies, named
     case refused(String)
 
     /// By ``CommandSpec/index``.
     static let byIndex: [BoundRoute] = CommandTable.redis70.commands.map { spec in
         switch spec.name {
         case "hello": .hello
+        case "auth": .auth
         case "reset": .reset
         case "monitor": .monitor
         case "quit": .quit
@@ -103,6 +104,10 @@ extension FrontSession {
             answer(error: ProxyReply.notWhileSubscribed(spec.name))
             return
         }
+        guard !isDenied(first, spec) else {
+            deny(spec, bound)
+            return
+        }
         guard staysOnItsNode(bound, spec, command) else { return }
         let isComplete = spec.accepts(argumentCount: arguments.count)
         switch BoundRoute.byIndex[spec.index] {
@@ -113,13 +118,17 @@ extension FrontSession {
                 ? .none : WaitLimit(spec, argumentCount: arguments.count) { argument($0, of: command) }
             forward(bound, spec, command, wait: wait)
         case .refused(let reason): refuse(bound, spec, reason)
+        // A node that asks for a password takes the connection for an unknown client's from RESET on, and closes an unknown client's
+        // when more than 1 KiB waits for it: a large reply must be here before, or it would be lost with the connection.
+        case .reset where bound.connection.login != nil && !settle(): return
         case .reset, .monitor:
             forward(bound, spec, command)
             halt()
         case .quit:
             if !bound.isSilent { answer(ProxyReply.ok) }
             end()
-        case .subscription, .hello, .replies, .named:
+        case .auth where access == nil: forward(bound, spec, command)
+        case .subscription, .hello, .auth, .replies, .named:
             let switchesOff = ["OFF", "SKIP"].contains { hasOption($0, command) }
             if spec.name == "client|reply", bound.expectsTransaction, !switchesOff {
                 return forward(bound, spec, command)
@@ -140,7 +149,10 @@ extension FrontSession {
             )
         case .subscription:
             handleBoundSubscription(bound, spec, command)
+        case .auth:
+            handleOwnAuth(command)
         case .hello:
+            if access != nil, handleHelloOfOwnUser(command) { break }
             forward(bound, spec, command, hello: helloAsked(command))
         default:
             let word = argument(2, of: command)

@@ -39,6 +39,11 @@ extension FrontSession {
             answer(error: ProxyReply.wrongArgumentCount(spec.name))
             return
         }
+        guard !isDenied(first, spec) else {
+            deny(spec)
+            self.opened?.isSpoiled = true
+            return
+        }
         switch spec.name {
         case "multi": answer(error: "ERR MULTI calls can not be nested")
         case "watch": answer(error: "ERR WATCH inside MULTI is not allowed")
@@ -70,7 +75,7 @@ extension FrontSession {
     /// Whether a client's own connection is the right one for this command; if not, it has been answered.
     func staysOnItsNode(_ bound: BoundConnection, _ spec: CommandSpec, _ command: UnsafeRawBufferPointer) -> Bool {
         guard let anchor = bound.anchor, spec.accepts(argumentCount: arguments.count),
-            !Self.needsNoKey.contains(spec.name)
+            !Self.needsNoKey.contains(spec.name), access == nil || spec.name != "auth"
         else { return true }
         // The node refuses it, whatever the keys; one of a Redis Cluster looks at the keys first.
         if spec.name == "watch", bound.expectsTransaction {

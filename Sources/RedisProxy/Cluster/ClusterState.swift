@@ -99,6 +99,7 @@ final class ClusterState {
             loop.nodes = nodes
             isChanged = true
             for node in nodes { node.warmUp() }
+            loop.configuration.upstreamSecurity.problems.keep(nodes.map(\.node.name))
         }
         for (address, node) in known where !members.contains(address) {
             known[address] = nil

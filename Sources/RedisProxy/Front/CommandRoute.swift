@@ -24,6 +24,10 @@ enum CommandRoute {
     /// Names no key, before several nodes.
     case allNodes(AllNodesRoute)
     case refused(String)
+    /// The configuration denies it.
+    case denied
+    /// The configuration denies some of its subcommands.
+    case screened
 
     /// By ``CommandSpec/index``.
     static let byIndex: [CommandRoute] = CommandTable.redis70.commands.map(CommandRoute.init(of:))

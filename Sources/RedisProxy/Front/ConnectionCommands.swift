@@ -6,6 +6,11 @@ enum ConnectionCommandText {
         "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is "
         + "correct?"
     static let syntax = "ERR syntax error"
+    static let wrongPassword = "WRONGPASS invalid username-password pair or user is disabled."
+    static let authenticationRequired = "NOAUTH Authentication required."
+    static let helloWithoutAuthentication =
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option "
+        + "can be used to authenticate the client and select the RESP protocol version at the same time"
 }
 
 /// The commands that concern the client's connection: answered here, because the client's connection ends here.
@@ -47,8 +52,10 @@ extension FrontSession {
                 newName = Array(argument(index + 1, of: command))
                 index += 2
             } else if CommandTable.equalsIgnoringCase(option, "AUTH"), index + 2 < arguments.count {
-                if isTransparent { return bindAndHandle(nil, command) }
-                guard isDefaultUser(argument(index + 1, of: command)) else { return }
+                if isTransparent, access == nil { return bindAndHandle(nil, command) }
+                guard authenticate(argument(index + 1, of: command), argument(index + 2, of: command)) else {
+                    return answer(error: ConnectionCommandText.wrongPassword)
+                }
                 index += 3
             } else {
                 answer(error: "ERR Syntax error in HELLO option '\(ProxyReply.text(option, max: 128))'")
@@ -56,6 +63,7 @@ extension FrontSession {
             }
         }
         guard isValidName(newName) else { return }
+        guard isAuthenticated else { return answer(error: ConnectionCommandText.helloWithoutAuthentication) }
         change(to: newVersion)
         name = newName
         guard isTransparent else {
@@ -81,23 +89,6 @@ extension FrontSession {
             .init(.bulk("role"), .bulk("master")),
             .init(.bulk("modules"), .array([])),
         ])
-    }
-
-    /// There is only Redis's default user, and it has no password: it is let in whatever password it gives.
-    func handleAuth(_ command: UnsafeRawBufferPointer) {
-        if isTransparent { return bindAndHandle(nil, command) }
-        switch arguments.count {
-        case 2: answer(error: ConnectionCommandText.authWithoutPassword)
-        case 3: if isDefaultUser(argument(1, of: command)) { answer(ProxyReply.ok) }
-        default: answer(error: ConnectionCommandText.syntax)
-        }
-    }
-
-    /// Answers with Redis's error when not.
-    private func isDefaultUser(_ name: UnsafeRawBufferPointer) -> Bool {
-        if name.elementsEqual("default".utf8) { return true }
-        answer(error: "WRONGPASS invalid username-password pair or user is disabled.")
-        return false
     }
 
     func handleSelect(_ command: UnsafeRawBufferPointer) {
@@ -130,6 +121,7 @@ extension FrontSession {
     func forgetByReset() {
         leaveEverything()
         name = []
+        deauthenticate()
         change(to: .resp2)
     }
 

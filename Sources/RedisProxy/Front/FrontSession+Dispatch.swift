@@ -7,7 +7,13 @@ extension FrontSession {
     func handle(_ command: UnsafeRawBufferPointer) {
         loop.statistics.requests &+= 1
         guard isOrdinary else {
-            if let bound { handleBound(bound, command) } else if let opened { handleOpened(opened, command) }
+            if !isAuthenticated {
+                handleUnauthenticated(command)
+            } else if let bound {
+                handleBound(bound, command)
+            } else if let opened {
+                handleOpened(opened, command)
+            }
             return
         }
         let name = argument(0, of: command)
@@ -36,7 +42,7 @@ extension FrontSession {
         role == .app ? loop.routes[spec.index] : CommandRoute.byIndex[spec.index]
     }
 
-    private func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
+    func dispatch(_ spec: CommandSpec, _ route: CommandRoute, _ command: UnsafeRawBufferPointer) {
         if isListening, version == .resp2, !worksWhileSubscribed(spec) {
             answer(rejectionWhileSubscribed(spec, command))
             return
@@ -63,6 +69,8 @@ extension FrontSession {
         case .allNodes(let route): handleAllNodes(route, spec, command)
         case .refused(let reason):
             answer(error: clusterDisabled(spec) ?? ProxyReply.unsupported(spec.name, reason))
+        case .denied: deny(spec)
+        case .screened: handleScreened(spec, command)
         case .ping: handlePing(command)
         case .echo: answer(.bulk(Array(argument(1, of: command))))
         case .hello: handleHello(command)
@@ -319,7 +327,7 @@ extension FrontSession {
     }
 
     /// As Redis: a browser that a web page makes send HTTP to this port must not have the rest of it carried out.
-    private func isFromBrowser(_ name: UnsafeRawBufferPointer) -> Bool {
+    func isFromBrowser(_ name: UnsafeRawBufferPointer) -> Bool {
         CommandTable.equalsIgnoringCase(name, "POST") || CommandTable.equalsIgnoringCase(name, "HOST:")
     }
 

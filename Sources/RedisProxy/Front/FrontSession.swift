@@ -37,8 +37,15 @@ final class FrontSession: ChannelInboundHandler {
     var opened: OpenTransaction? {
         didSet { noteState() }
     }
+    /// Who may use this listener; `nil`: everyone, and `AUTH` is the nodes' matter.
+    let access: AccessSource?
+    /// As whom this client has authenticated itself here.
+    var user: [UInt8]?
+    var isAuthenticated: Bool {
+        didSet { noteState() }
+    }
     /// Whether its commands take the shared connections.
-    private(set) var isOrdinary = true
+    private(set) var isOrdinary: Bool
     /// Whether nothing at all is to be looked at before a command of one key: an app, ordinary, that listens to no channel.
     private(set) var isPlain: Bool
     /// Writes of hot keys that are not answered yet. Until they are, this client's reads go home, behind them: a local value or
@@ -77,17 +84,20 @@ final class FrontSession: ChannelInboundHandler {
     /// Arguments of the command in hand, relative to its first byte.
     var arguments: CommandParser.Arguments { parser.arguments }
 
-    init(loop: ProxyLoop, role: Role, id: UInt64) {
+    init(loop: ProxyLoop, role: Role, id: UInt64, access: AccessSource? = nil) {
         self.loop = loop
         self.role = role
         self.id = id
-        isPlain = role == .app
+        self.access = access
+        isAuthenticated = access == nil
+        isOrdinary = access == nil
+        isPlain = access == nil && role == .app
         let limit = loop.configuration.requestBytesMax
         self.parser = CommandParser(bulkBytesMax: min(limit, RESPLimits.bulkBytesMax), commandBytesMax: limit)
     }
 
     private func noteState() {
-        isOrdinary = bound == nil && opened == nil
+        isOrdinary = bound == nil && opened == nil && isAuthenticated
         isPlain = isOrdinary && role == .app && channels.isEmpty && listening == nil
     }
 
@@ -203,6 +213,7 @@ final class FrontSession: ChannelInboundHandler {
         while buffer.readableBytes > 0, mayReadMore, !isEnding {
             let result = buffer.withUnsafeReadableBytes { bytes -> Result<CommandParser.Result, RESPError> in
                 do throws(RESPError) {
+                    if !isAuthenticated { try UnauthenticatedInput.check(bytes) }
                     let parsed = try parser.parse(bytes)
                     if case .command(let length) = parsed {
                         handle(UnsafeRawBufferPointer(rebasing: bytes[0..<length]))
@@ -232,7 +243,8 @@ final class FrontSession: ChannelInboundHandler {
         }
     }
 
-    private func handleInline(_ arguments: [[UInt8]]) {
+    /// Handles a command that did not come in this form.
+    func handleInline(_ arguments: [[UInt8]]) {
         var command = ByteBuffer()
         RESPWriter.writeCommand(arguments, to: &command)
         command.withUnsafeReadableBytes { bytes in

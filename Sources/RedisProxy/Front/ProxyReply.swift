@@ -108,6 +108,11 @@ enum ProxyReply {
         "ERR cache node \(node.name) (\(node.address)) is down, nothing was sent; next try in \(retryInMilliseconds) ms"
     }
 
+    /// - Parameter reason: as ``UpstreamFailure/notAdmitted(_:)`` gives it.
+    static func nodeRefused(_ node: ProxyNode, _ reason: String) -> String {
+        "ERR cache node \(node.name) (\(node.address)) cannot be used by the agent, nothing was sent: \(reason)"
+    }
+
     /// The connection broke or could not be made while the command was under way.
     static func nodeFailed(_ node: ProxyNode, _ what: String) -> String {
         "ERR cache node \(node.name) (\(node.address)) \(what); the command may or may not have been carried out"

@@ -130,6 +130,7 @@ extension ProxyLoop {
         for state in nodes { known[state.node] = state }
         nodes = topology.nodes.map { node in known.removeValue(forKey: node) ?? NodeState(node: node, loop: self) }
         for node in nodes { node.warmUp() }
+        configuration.upstreamSecurity.problems.keep(nodes.map(\.node.name))
         for removed in known.values { letGo(removed) }
     }
 

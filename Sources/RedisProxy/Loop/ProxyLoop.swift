@@ -47,6 +47,8 @@ final class ProxyLoop {
     }
     /// What is done with the commands of apps, by ``CommandSpec/index``.
     private(set) var routes = CommandRoute.byIndex
+    /// The same, before the configuration's denials.
+    private(set) var allowedRoutes = CommandRoute.byIndex
     /// What is known ahead of commands of one key at a fixed place, which are nearly all; by ``CommandSpec/index``.
     private(set) var oneKeyCommands: [OneKeyCommand] = []
     /// Whether the agent stands before one node alone: then it is to be as transparent as a wire.
@@ -102,7 +104,8 @@ final class ProxyLoop {
 
     func chooseRoutes() {
         hasOneNode = nodes.count == 1 && cluster == nil
-        routes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
+        allowedRoutes = hasOneNode ? CommandRoute.ofOneNode : CommandRoute.byIndex
+        routes = configuration.deniedCommands.screening(allowedRoutes)
         oneKeyCommands = zip(CommandTable.redis70.commands, routes).map { OneKeyCommand($0, $1) }
         scanOrder = ScanOrder(addresses: nodes.map(\.node.address))
     }

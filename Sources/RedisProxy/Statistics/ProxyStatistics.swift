@@ -23,6 +23,10 @@ public struct ProxyStatistics: Sendable {
     public var breakerRejections: UInt64 = 0
     /// Commands sent again because a Redis Cluster had not carried them out: redirected, or while another node took over.
     public var clusterResends: UInt64 = 0
+    /// Passwords that were not accepted, on all listeners.
+    public var authenticationFailures: UInt64 = 0
+    /// Commands refused because the configuration denies them.
+    public var commandsDenied: UInt64 = 0
     public var clientsConnected: Int = 0
     public var clientsAccepted: UInt64 = 0
     public var clientsRefused: UInt64 = 0
@@ -47,6 +51,8 @@ public struct ProxyStatistics: Sendable {
         total.tombstoneFailures += part.tombstoneFailures
         total.breakerRejections += part.breakerRejections
         total.clusterResends += part.clusterResends
+        total.authenticationFailures += part.authenticationFailures
+        total.commandsDenied += part.commandsDenied
         total.clientsConnected += part.clientsConnected
         total.clientsAccepted += part.clientsAccepted
         total.clientsRefused += part.clientsRefused

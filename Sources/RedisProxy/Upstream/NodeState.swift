@@ -28,6 +28,8 @@ final class NodeState {
     /// Ticks in which something waited for this node and nothing came from it.
     private var silentTicks = 0
     private(set) var statistics: NodeStatistics
+    /// Why the node does not take this agent's connections, if it does not.
+    var refusal: String?
 
     init(node: ProxyNode, loop: ProxyLoop) {
         self.node = node
@@ -88,6 +90,7 @@ final class NodeState {
         case .probe: isProbe = true
         case .reject(let retryAt):
             loop.statistics.breakerRejections += 1
+            if let refusal { return .notAdmitted(refusal) }
             return .down(retryInMilliseconds: Int64(retryAt > now ? (retryAt - now) / 1_000_000 : 0))
         }
         let entry = PendingReply(target: target, counter: counter, sentAt: now, isProbe: isProbe)
@@ -125,6 +128,7 @@ final class NodeState {
     func rejection() -> UpstreamFailure? {
         guard case .open(let until) = breaker.state, until > loop.now else { return nil }
         loop.statistics.breakerRejections += 1
+        if let refusal { return .notAdmitted(refusal) }
         return .down(retryInMilliseconds: Int64((until - loop.now) / 1_000_000))
     }
 
@@ -170,7 +174,7 @@ final class NodeState {
         case .timeout:
             statistics.timeouts &+= UInt64(commands)
             fail(commands, probes: probes, .timeout)
-        case .cannotConnect:
+        case .cannotConnect, .notAdmitted:
             fail(commands, probes: probes, .failure)
         case .connectionLost, .malformedReply, .down, .overloaded, .notServing, .keysMoved:
             // One event, however much was on the connection: a single reset is no dead node.
@@ -269,6 +273,7 @@ final class NodeState {
         let request = ClosureRequest { [weak self] result in
             guard let self else { return }
             isSamplingClock = false
+            if case .reply(let view, _) = result { heedDemandForLogin(view) }
             guard case .reply(let view, let sentAt) = result,
                 case .array(let parts)? = try? RESPValue(decoding: view.detached()), parts.count == 2,
                 let seconds = parts[0].string.flatMap(UInt64.init), seconds < 1 << 40,

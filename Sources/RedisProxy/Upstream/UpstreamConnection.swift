@@ -2,6 +2,7 @@ import HotKeyMitigation
 import NIOCore
 import NIOPosix
 import RESP
+import TransportSecurity
 
 /// One pipelined connection to a cache node, shared by all clients of one event loop that speak the same protocol version.
 ///
@@ -16,6 +17,8 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     enum State {
         case connecting
+        /// It stands, and nothing of any client leaves yet: TLS or the login is under way.
+        case admitting
         case ready
         case closed
     }
@@ -48,11 +51,18 @@ final class UpstreamConnection: ChannelInboundHandler {
     /// Called once everything up to a count has been answered or has failed; in ascending order.
     private let barriers = Ring<(upTo: UInt64, then: () -> Void)>()
 
+    /// As whom the agent is known on this connection.
+    let login: Login?
+    /// The TLS handshake; `nil`: the connection is not encrypted.
+    private var handshake: EventLoopFuture<Void>?
+    private var hasHeard = false
+
     init(node: NodeState, version: ProtocolVersion, isDedicated: Bool = false) {
         self.node = node
         self.version = version
         self.isDedicated = isDedicated
-        if version == .resp3 {
+        login = node.loop.configuration.upstreamSecurity.login(node.node)
+        if version == .resp3, login == nil {
             RESPWriter.writeCommand([Array("HELLO".utf8), Array("3".utf8)], to: &outbound)
             append(PendingReply(target: .nobody, counter: 0, sentAt: node.loop.now, isProbe: false))
         }
@@ -75,7 +85,10 @@ final class UpstreamConnection: ChannelInboundHandler {
             .channelOption(.socketOption(.tcp_nodelay), value: 1)
             .channelOption(.socketOption(.so_keepalive), value: 1)
             .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(bound.value) }
+                channel.eventLoop.makeCompletedFuture {
+                    try bound.value.secure(channel)
+                    try channel.pipeline.syncOperations.addHandler(bound.value)
+                }
             }
             .connect(host: node.node.host, port: node.node.port)
             .assumeIsolated()
@@ -88,13 +101,82 @@ final class UpstreamConnection: ChannelInboundHandler {
                         return
                     }
                     self.channel = channel
-                    state = .ready
-                    markDirty()
-                case .failure:
+                    admit()
+                case .failure(let error):
+                    if let error = error as? TransportSecurityError { return refused(error.message) }
                     node.loop.updateNow()
                     close(.cannotConnect)
                 }
             }
+    }
+
+    private func secure(_ channel: any Channel) throws {
+        let configuration = node.loop.configuration
+        handshake = try configuration.upstreamSecurity.tls?.secure(
+            channel, host: node.node.host, handshakeMilliseconds: configuration.connectTimeoutMilliseconds)
+    }
+
+    /// Makes the connection ready: TLS first, then the login, and only then what clients ask.
+    private func admit() {
+        guard let handshake else { return logIn() }
+        state = .admitting
+        handshake.assumeIsolated().whenComplete { [self] result in
+            switch result {
+            case .success: logIn()
+            case .failure(let error): refused("\(error)")
+            }
+        }
+    }
+
+    private func logIn() {
+        guard state != .closed, let context else { return }
+        guard let login else { return becomeReady() }
+        state = .admitting
+        context.writeAndFlush(wrapOutboundOut(login.command(version)), promise: nil)
+        context.eventLoop.assumeIsolated().scheduleTask(
+            in: .milliseconds(node.loop.configuration.requestTimeoutMilliseconds)
+        ) { [self] in
+            guard state == .admitting else { return }
+            node.loop.updateNow()
+            close(.timeout)
+        }
+    }
+
+    private func becomeReady() {
+        state = .ready
+        markDirty()
+    }
+
+    /// What the node answers to the login.
+    private func answeredLogin(_ reply: ReplyView) {
+        if reply.isError, !login.needsNone(reply.errorText) {
+            refused(NodeState.refusedLogin(reply.errorText))
+        } else {
+            node.admitted()
+            becomeReady()
+        }
+    }
+
+    private func refused(_ reason: String) {
+        guard state != .closed else { return }
+        node.loop.updateNow()
+        node.refused(reason)
+        close(.notAdmitted(reason))
+    }
+
+    /// After `RESET` the node knows the agent no more. What the client asks next is sent behind this.
+    func logInAgain() {
+        guard let login else { return }
+        let request = ClosureRequest { [self] result in
+            // The client was waited for; it may go back to the shared connections now.
+            bound?.session.resume()
+            if case .reply(let view, _) = result, view.isError, !login.needsNone(view.errorText) {
+                refused(NodeState.refusedLogin(view.errorText))
+            }
+        }
+        login.command(.resp2).withUnsafeReadableBytes {
+            _ = send($0, PendingReply(target: .request(request), counter: 0, sentAt: node.loop.now, isProbe: false))
+        }
     }
 
     /// Enqueues one command. False when the connection takes no more: nothing was enqueued.
@@ -205,12 +287,15 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         node.loop.updateNow()
+        // In TLS 1.3 a server looks at the client's certificate when for the client the handshake is over.
+        if !hasHeard, let reason = TLSFailure.describe(error) { return refused(reason) }
         close(.connectionLost)
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         node.loop.updateNow()
         node.heard()
+        hasHeard = true
         var buffer = unwrapInboundIn(data)
         if var rest = input {
             input = nil
@@ -234,7 +319,7 @@ final class UpstreamConnection: ChannelInboundHandler {
         var consumed = 0
         // The buffer's bytes are borrowed while `ReplyView` hands them on; nothing writes to the buffer meanwhile.
         let failure = buffer.withUnsafeReadableBytes { bytes -> RESPError? in
-            while consumed < bytes.count, state == .ready {
+            while consumed < bytes.count, state == .ready || state == .admitting {
                 do throws(RESPError) {
                     let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
                     guard let length = try scanner.scan(rest) else { return nil }
@@ -242,6 +327,10 @@ final class UpstreamConnection: ChannelInboundHandler {
                         buffer: buffer, start: buffer.readerIndex + consumed, length: length,
                         bytes: UnsafeRawBufferPointer(rebasing: rest[0..<length]))
                     consumed += length
+                    if state == .admitting {
+                        answeredLogin(view)
+                        continue
+                    }
                     if isDedicated || rest[0] == UInt8(ascii: ">"), !isReply(view) { continue }
                     guard let first = pending.popFirst() else {
                         return RESPError(.malformedReply, "a reply that no command asked for")

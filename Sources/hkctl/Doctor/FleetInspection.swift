@@ -52,8 +52,10 @@ struct FleetInspection {
                 Finding(
                     .error, .agentSilent, id,
                     "it is registered and does not answer at \(agent.document.peer): \(error.message)",
-                    remedy:
-                        "see that hkagent runs there, and that this host and the coordinator reach its peer listener")
+                    remedy: error.code == .notAdmitted
+                        ? "give the fleet's password with --peer-password-file, and what its TLS needs with --peer-tls-ca-file "
+                            + "(docs/security.md)"
+                        : "see that hkagent runs there, and that this host and the coordinator reach its peer listener")
             ]
         }
         let status = answer.status

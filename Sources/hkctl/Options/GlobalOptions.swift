@@ -25,6 +25,7 @@ struct GlobalOptions: ParsableArguments {
     var timeout = TimeSpan(milliseconds: ControlLimits.timeoutMillisecondsDefault)
 
     @OptionGroup(title: "Security Options") var security: SecurityOptions
+    @OptionGroup(title: "Security Options") var peers: PeerOptions
 
     func validate() throws {
         let range = ZooKeeperLimits.operationTimeoutMillisecondsRange

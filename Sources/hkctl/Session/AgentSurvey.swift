@@ -65,7 +65,8 @@ extension Session {
             connectTimeoutMilliseconds: options.timeoutMilliseconds,
             requestTimeoutMilliseconds: options.timeoutMilliseconds)
         do {
-            let client = try await PeerClient.connect(to: address, configuration: configuration)
+            let client = try await PeerClient.connect(
+                to: address, configuration: configuration, security: peerSecurity)
             do {
                 let answer = try await question(client)
                 await client.close()

@@ -1,3 +1,4 @@
+import HotKeyPeer
 import HotKeyRegistry
 import ZooKeeper
 
@@ -8,6 +9,8 @@ struct Session: Sendable {
     let options: GlobalOptions
     /// As whom this session authenticated.
     let login: DigestLogin?
+    /// How agents are asked.
+    let peerSecurity: PeerSecurity
     var paths: RegistryPaths { registry.paths }
     var app: String { paths.app.description }
 }
@@ -19,6 +22,7 @@ extension GlobalOptions {
         do {
             let login = try security.login()
             place.login = .some(login)
+            let peerSecurity = try peers.security()
             let configuration = try ZooKeeperConfiguration(
                 connectString: servers, sessionTimeoutMilliseconds: ControlLimits.sessionTimeoutMilliseconds,
                 operationTimeoutMilliseconds: timeoutMilliseconds,
@@ -34,7 +38,9 @@ extension GlobalOptions {
                 let registry = try RegistryOperator(
                     store: client, paths: RegistryPaths(root: rootPath, app: app), author: Author.current,
                     logger: WarningLog.registry)
-                return try await body(Session(client: client, registry: registry, options: self, login: login))
+                return try await body(
+                    Session(client: client, registry: registry, options: self, login: login, peerSecurity: peerSecurity)
+                )
             }
         } catch {
             throw Failure.explain(error, at: place)

@@ -89,7 +89,9 @@ extension ProxyTests {
                         try await client.line(line) == .error("ERR This instance has cluster support disabled"),
                         "\(line)")
                 }
-                for line in ["MOVE {l}k 1", "COPY {l}k {l}m DB 1", "SORT {l}k BY w*", "SORT {l}k GET v*"] {
+                let moves = try await client.line("MOVE {l}k 1").errorMessage ?? ""
+                #expect(moves.contains("there is database 0 alone"), "\(moves)")
+                for line in ["COPY {l}k {l}m DB 1", "SORT {l}k BY w*", "SORT {l}k GET v*"] {
                     let refusal = try await client.line(line).errorMessage ?? ""
                     #expect(refusal.lowercased().contains("in cluster mode"), "\(line): \(refusal)")
                 }
