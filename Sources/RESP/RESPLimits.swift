@@ -4,6 +4,8 @@ public enum RESPLimits {
     public static let lineBytesMax = 64 * 1024
     /// Largest single argument. Redis: `proto-max-bulk-len`, 512 MB by default.
     public static let bulkBytesMax = 512 * 1024 * 1024
+    /// Largest command. Redis: `client-query-buffer-limit`, 1 GB by default.
+    public static let commandBytesMax = 1024 * 1024 * 1024
     /// Most arguments of one command. Redis accepts `INT_MAX`; this is what it accepted up to version 6.
     public static let argumentsMax = 1024 * 1024
     /// Places for arguments that a parser keeps for its next command.

@@ -1,4 +1,5 @@
 public import HotKeyMitigation
+import RESP
 import TransportSecurity
 
 /// What an operator decides about the data path, the same for every event loop.
@@ -8,8 +9,11 @@ public struct ProxyConfiguration: Sendable {
     /// A reply that takes longer ends its connection: replies come in order, so everything behind it is late too.
     public var requestTimeoutMilliseconds: Int64 = 1000
     public var connectTimeoutMilliseconds: Int64 = 500
-    /// Largest command that a client may send, and the most that one client's input takes in memory.
-    public var requestBytesMax = 64 * 1024 * 1024
+    /// Largest command that a client may send. As Redis's `client-query-buffer-limit`.
+    public var requestBytesMax = RESPLimits.commandBytesMax
+    /// Largest command that is held as a whole, and with it the most that one client's input takes in memory. A large value of a
+    /// command of one key is passed on while it arrives and not held.
+    public var heldRequestBytesMax = 64 * 1024 * 1024
     /// Unanswered commands of one client; more are left unread until replies have gone out.
     public var pipelineDepthMax = 1024
     /// Bytes of replies that wait for one client to read them; beyond it no more of its commands are read.

@@ -3,6 +3,13 @@ public enum RedisProxyLimits {
     /// A command or reply up to this size is copied into the buffer that goes out with its neighbours in one write; a larger
     /// one is passed on as a slice, because copying would cost more than a write of its own.
     static let copyBytesMax = 16 * 1024
+    /// A value this large is passed on while it still arrives instead of being gathered first; the bytes by which its header is known;
+    /// and from which size on its reply is not waited for by what is asked meanwhile.
+    static let streamBytesMin = 1024 * 1024
+    static let streamHeaderBytesMin = 13
+    static let retireBytesMin = 8 * 1024 * 1024
+    /// How long a client that was told of a protocol error may go on sending before its connection is closed.
+    static let lingerMilliseconds: Int64 = 5_000
     /// Requests that one upstream connection may hold unsent or unanswered; beyond it new ones fail at once. At 64 bytes
     /// a request this bounds the book-keeping of a hanging node to a few MB until its timeout ends it.
     static let upstreamPendingMax = 100_000

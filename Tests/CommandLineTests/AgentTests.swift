@@ -24,8 +24,8 @@ import Testing
         let foreign = try await StandInAgent.start(hkctl, id: "host-3", answers: [:])
 
         let start = ContinuousClock.now
-        let text = try await hkctl.done("agents", "--timeout", "1s")
-        #expect(ContinuousClock.now - start < .seconds(20))
+        let text = try await hkctl.done("agents", "--timeout", "5s")
+        #expect(ContinuousClock.now - start < .seconds(60))
         let lines = text.split(separator: "\n").map(String.init)
         #expect(lines[0].hasPrefix("AGENT   ADDRESS"))
         #expect(lines[1].hasPrefix("host-1  \(good.address)"))
@@ -33,19 +33,19 @@ import Testing
         #expect(lines[1].contains("1/7 (behind)  stale 1m5s"))
         #expect(lines[1].contains("1h2m"))
         #expect(lines[2].hasPrefix("host-2  \(silent.address)") && lines[2].contains("no answer"))
-        #expect(text.contains("host-2 at \(silent.address) gave no answer: no answer to HK.STATUS within 1000 ms"))
+        #expect(text.contains("host-2 at \(silent.address) gave no answer: no answer to HK.STATUS within 5000 ms"))
         #expect(
             text.contains(
                 "host-3 at \(foreign.address) gave no answer: HK.STATUS was answered with: ERR unknown command"))
 
-        let json = try await hkctl.json("agents", "--timeout", "1s")
+        let json = try await hkctl.json("agents", "--timeout", "5s")
         #expect(json.fields == ["agents", "app", "epoch", "readAt", "version"])
         let agents = try #require(json["agents"])
         #expect(agents[0]?.fields == ["address", "id", "isReachable", "startedAt", "status", "version"])
         #expect(agents[0]?["status"]?["view"]?["version"] == 7 && agents[0]?["isReachable"] == true)
         #expect(agents[1]?["isReachable"] == false && agents[1]?["status"] == nil)
 
-        let route = try await hkctl.done("route", "item:42", "--timeout", "1s")
+        let route = try await hkctl.done("route", "item:42", "--timeout", "5s")
         #expect(
             route.contains("home            a (127.0.0.1:7001)\n")
                 && route.contains("copies          b (127.0.0.1:7002)\n"))
@@ -56,11 +56,11 @@ import Testing
         #expect(
             try await hkctl.run("route", "item:42", "--agent", "host-9").standardError.contains("No agent \"host-9\""))
 
-        let get = try await hkctl.done("get", "item:42", "--agents", "--timeout", "1s")
+        let get = try await hkctl.done("get", "item:42", "--agents", "--timeout", "5s")
         #expect(get.contains("host-1  hot    both         3     5230  by its own counts\n"))
-        #expect(get.contains("no answer: no answer to HK.GET within 1000 ms"))
+        #expect(get.contains("no answer: no answer to HK.GET within 5000 ms"))
         #expect(
-            try await hkctl.json("get", "item:42", "--agents", "--timeout", "1s")["agents"]?[0]?["answer"]?["action"]
+            try await hkctl.json("get", "item:42", "--agents", "--timeout", "5s")["agents"]?[0]?["answer"]?["action"]
                 == "both")
 
         await silent.stop()

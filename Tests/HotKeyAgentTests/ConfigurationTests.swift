@@ -192,6 +192,7 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
         #expect(proxy.requestTimeoutMilliseconds == standard.requestTimeoutMilliseconds + 1)
         #expect(proxy.connectTimeoutMilliseconds == standard.connectTimeoutMilliseconds + 1)
         #expect(proxy.requestBytesMax == standard.requestBytesMax + 1)
+        #expect(proxy.heldRequestBytesMax == standard.heldRequestBytesMax + 1)
         #expect(proxy.pipelineDepthMax == standard.pipelineDepthMax + 1)
         #expect(proxy.outputBytesMax == standard.outputBytesMax + 1)
         #expect(proxy.clientsMax == standard.clientsMax + 1)

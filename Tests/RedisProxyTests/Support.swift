@@ -264,8 +264,10 @@ extension RedisTestClient {
     func line(_ line: String) async throws -> RedisTestValue { try await lines([line])[0] }
 }
 
-func encode(_ words: [String]) -> [UInt8] {
+func encode(_ words: [String]) -> [UInt8] { encode(words: words.map { Array($0.utf8) }) }
+
+func encode(words: [[UInt8]]) -> [UInt8] {
     var buffer = ByteBuffer()
-    RESPWriter.writeCommand(words.map { Array($0.utf8) }, to: &buffer)
+    RESPWriter.writeCommand(words, to: &buffer)
     return Array(buffer.readableBytesView)
 }

@@ -143,6 +143,7 @@ public struct AgentConfiguration: Sendable, Hashable {
 
     public struct Limits: Sendable, Hashable {
         public var requestBytesMax = AgentConfiguration.proxy.requestBytesMax
+        public var heldRequestBytesMax = AgentConfiguration.proxy.heldRequestBytesMax
         public var pipelineDepthMax = AgentConfiguration.proxy.pipelineDepthMax
         public var clientsMax = AgentConfiguration.proxy.clientsMax
         public var outputBytesMax = AgentConfiguration.proxy.outputBytesMax
@@ -194,6 +195,7 @@ extension AgentConfiguration {
         proxy.requestTimeoutMilliseconds = Int64(upstream.requestTimeoutMilliseconds)
         proxy.connectTimeoutMilliseconds = Int64(upstream.connectTimeoutMilliseconds)
         proxy.requestBytesMax = limits.requestBytesMax
+        proxy.heldRequestBytesMax = limits.heldRequestBytesMax
         proxy.pipelineDepthMax = limits.pipelineDepthMax
         proxy.outputBytesMax = limits.outputBytesMax
         proxy.clientsMax = limits.clientsMax

@@ -203,8 +203,14 @@ extension Setting {
             In the file a list, or one text with commas.
             """),
         Setting(
-            "requestBytesMax", \Agent.Limits.requestBytesMax, .integer(1024...RESPLimits.bulkBytesMax),
+            "requestBytesMax", \Agent.Limits.requestBytesMax, .integer(1024...(2 << 30)),
             "Bytes of one request; a longer one is a protocol error and ends its connection."),
+        Setting(
+            "heldRequestBytesMax", \Agent.Limits.heldRequestBytesMax, .integer(1024...(2 << 30)),
+            """
+            Bytes of one request that the agent holds until all of it has arrived; a longer one is a protocol error, too. Commands \
+            of one key are not held: their large values are passed on while they arrive.
+            """),
         Setting(
             "pipelineDepthMax", \Agent.Limits.pipelineDepthMax, .integer(1...65_536),
             "Requests of one client in flight; beyond it the agent reads no further from that client."),

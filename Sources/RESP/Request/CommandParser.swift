@@ -69,12 +69,12 @@ public struct CommandParser {
         return UnsafeRawBufferPointer(rebasing: command[argument.offset..<argument.offset &+ argument.length])
     }
 
-    private let bulkBytesMax: Int
-    private let commandBytesMax: Int
-    private var argumentsLeft = 0
-    private var position = 0
+    let bulkBytesMax: Int
+    let commandBytesMax: Int
+    var argumentsLeft = 0
+    var position = 0
     /// Length of the argument whose header has been read and whose data has not; -1 when a header comes next.
-    private var bulkLength = -1
+    var bulkLength = -1
 
     /// - Parameters:
     ///   - bulkBytesMax: largest single argument.

@@ -113,6 +113,11 @@ final class BoundConnection {
         refusedCommand.withUnsafeReadableBytes { sendSilently($0, .none, WrittenKeys()) }
     }
 
+    /// Sends more of a command whose beginning has been sent.
+    func sendPart(_ bytes: UnsafeRawBufferPointer) {
+        if !connection.sendUnanswered(bytes) { connection.close(.overloaded(isAnswering: true)) }
+    }
+
     /// `CLIENT REPLY`
     func switchReplies(off: Bool) {
         isSilent = off

@@ -48,7 +48,23 @@ final class BoundRequest: UpstreamRequest {
     private var session: FrontSession { bound.session }
     private var loop: ProxyLoop { session.loop }
 
-    override func waitLimitNanoseconds(_ normal: UInt64) -> UInt64? { wait.nanoseconds(normal) }
+    override var streamPlace: (session: FrontSession, slot: UInt32)? {
+        let isPlain = written.isEmpty && subscription == nil && messages == nil && parts.readableBytes == 0
+        return isPlain ? (session, slot) : nil
+    }
+
+    override func waitLimitNanoseconds(_ normal: UInt64) -> UInt64? {
+        guard let upload else { return wait.nanoseconds(normal) }
+        // The client may take its time, the node may not.
+        if upload.isRunning, !bound.connection.isCongested { return nil }
+        return normal &+ (upload.progressAt &- upload.beganAt)
+    }
+
+    private var upload: (beganAt: UInt64, progressAt: UInt64, isRunning: Bool)?
+
+    /// The command is still on its way from the client.
+    func uploads(at now: UInt64) { upload = (upload?.beganAt ?? now, now, true) }
+    func uploaded(at now: UInt64) { upload = (upload?.beganAt ?? now, now, false) }
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
         if loop.cluster != nil, isFollowed(reply) { return }

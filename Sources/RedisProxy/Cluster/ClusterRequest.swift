@@ -84,6 +84,14 @@ final class ClusterRequest: UpstreamRequest {
 
     // MARK: Coming back
 
+    override var streamPlace: (session: FrontSession, slot: UInt32)? {
+        switch inner {
+        case .client(let session, let slot): (session, slot)
+        case .request(let request): request.streamPlace
+        case .nobody: nil
+        }
+    }
+
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
         guard reply.bytes[0] == UInt8(ascii: "-"), let redirection = Redirection(reply.bytes), isFollower,
             // A script may answer anything.

@@ -62,6 +62,10 @@ final class FrontSession: ChannelInboundHandler {
     private var isDirty = false
     /// No more commands are read: a protocol error, or `QUIT`.
     private var isEnding = false
+    /// It may be in the middle of sending much: what it sends is read and dropped for a while, because a connection that is closed on
+    /// unread bytes is reset, and the error with it.
+    private var lingers = false
+    private var hasClosedOutput = false
     /// The client has closed its side; what it sent before is still answered.
     private var isInputClosed = false
     /// The proxy ends: what has been read is answered, nothing more is read.
@@ -74,6 +78,12 @@ final class FrontSession: ChannelInboundHandler {
     private var isWritable = true
     /// Large replies have been written and not flushed.
     private var hasUnflushed = false
+    /// A command with a large value, on its way while it still arrives.
+    var upload: Upload?
+    /// What a large reply to this client comes from, while it does.
+    private var streaming: UpstreamConnection?
+    /// Messages that came meanwhile.
+    private var pushedMeanwhile = ByteBuffer()
     /// Nothing more is read until what is out has been answered: what follows goes over other connections to the nodes and could
     /// overtake it, or means something else by then.
     private var isHalted = false
@@ -127,7 +137,7 @@ final class FrontSession: ChannelInboundHandler {
         if let event = event as? ChannelEvent, event == .inputClosed {
             // A client that ended looks the same as one that only sends no more. What it waits for must not be taken from a
             // list for nobody, so it is dropped here, as Redis does.
-            guard bound?.isWaiting != true else {
+            guard bound?.isWaiting != true, upload == nil else {
                 context.close(promise: nil)
                 return
             }
@@ -157,7 +167,7 @@ final class FrontSession: ChannelInboundHandler {
 
     /// Reads from the socket, or lets the client wait. Asked of the channel only when that changes.
     private func adjustReading(_ context: ChannelHandlerContext) {
-        let mayRead = mayReadMore && !isDraining
+        let mayRead = mayReadMore && (!isDraining || upload != nil)
         guard mayRead != isReading else { return }
         isReading = mayRead
         // Only a channel of another kind than a socket has no such option.
@@ -211,6 +221,14 @@ final class FrontSession: ChannelInboundHandler {
 
     private func process(_ buffer: inout ByteBuffer) {
         while buffer.readableBytes > 0, mayReadMore, !isEnding {
+            if upload != nil {
+                do {
+                    buffer.moveReaderIndex(forwardBy: try buffer.withUnsafeReadableBytes { try continueUpload($0) })
+                } catch {
+                    return refuse(error, &buffer)
+                }
+                continue
+            }
             let result = buffer.withUnsafeReadableBytes { bytes -> Result<CommandParser.Result, RESPError> in
                 do throws(RESPError) {
                     if !isAuthenticated { try UnauthenticatedInput.check(bytes) }
@@ -225,7 +243,7 @@ final class FrontSession: ChannelInboundHandler {
             }
             switch result {
             case .success(.needMore):
-                return
+                return gather(&buffer)
             case .success(.command(let length)), .success(.nothing(let length)):
                 if isPutOff { return isPutOff = false }
                 buffer.moveReaderIndex(forwardBy: length)
@@ -234,14 +252,36 @@ final class FrontSession: ChannelInboundHandler {
                 if isPutOff { return isPutOff = false }
                 buffer.moveReaderIndex(forwardBy: length)
             case .failure(let error):
-                loop.statistics.protocolErrors += 1
-                answer(ProxyReply.error("ERR Protocol error: \(error.message)"))
-                buffer.moveReaderIndex(to: buffer.writerIndex)
-                end()
-                return
+                return refuse(error, &buffer)
             }
         }
     }
+
+    private func refuse(_ error: any Error, _ buffer: inout ByteBuffer) {
+        loop.statistics.protocolErrors += 1
+        answer(ProxyReply.error("ERR Protocol error: \((error as? RESPError)?.message ?? "\(error)")"))
+        buffer.moveReaderIndex(to: buffer.writerIndex)
+        lingers = true
+        end()
+    }
+
+    /// What is there of a command that has not arrived whole is kept, passed on, or too much.
+    private func gather(_ buffer: inout ByteBuffer) {
+        if buffer.withUnsafeReadableBytes({ beginUpload($0) }) {
+            buffer.moveReaderIndex(to: buffer.writerIndex)
+            return
+        }
+        let announced = parser.unfinished.map { $0.bytesBefore + $0.bulkLength } ?? 0
+        let heldMax = loop.configuration.heldRequestBytesMax
+        guard max(announced, buffer.readableBytes) > heldMax, !isHalted else { return }
+        let text = "command of more than \(heldMax) bytes, which hkagent has to hold as a whole"
+        refuse(RESPError(.malformedRequest, text), &buffer)
+    }
+
+    var unfinished: (bulkLength: Int, argumentCount: Int, bytesBefore: Int)? { parser.unfinished }
+    func handOver() -> CommandTail { parser.handOver() }
+    /// Whether everything this client asked for has been answered.
+    var owesNothing: Bool { replies.isEmpty }
 
     /// Handles a command that did not come in this form.
     func handleInline(_ arguments: [[UInt8]]) {
@@ -291,6 +331,7 @@ final class FrontSession: ChannelInboundHandler {
         guard context != nil else { return }
         let isSmall = reply.length <= RedisProxyLimits.copyBytesMax
         if replies.isOldest(slot) {
+            if streaming != nil { return endStream() }
             replies.removeOldest()
             if isSmall { output.append(reply.bytes) } else { write(reply.passedOn()) }
             if !replies.isEmpty { writeReady() }
@@ -305,6 +346,7 @@ final class FrontSession: ChannelInboundHandler {
     func complete(_ slot: UInt32, _ reply: ByteBuffer) {
         guard context != nil else { return }
         if replies.isOldest(slot) {
+            if streaming != nil { return endStream() }
             replies.removeOldest()
             write(reply)
             writeReady()
@@ -323,8 +365,41 @@ final class FrontSession: ChannelInboundHandler {
             close()
             return
         }
-        write(text)
+        if streaming != nil {
+            pushedMeanwhile.writeImmutableBuffer(text)
+        } else {
+            write(text)
+        }
         touch()
+    }
+
+    // MARK: A large reply, part by part
+
+    /// Whether a reply may go out while it still arrives.
+    func mayStream(_ slot: UInt32) -> Bool { context != nil && streaming == nil && replies.isOldest(slot) }
+
+    func beginStream(from connection: UpstreamConnection) { streaming = connection }
+
+    func passOn(part: ByteBuffer) {
+        guard context != nil else { return }
+        write(part)
+        touch()
+    }
+
+    private func endStream() {
+        streaming = nil
+        replies.removeOldest()
+        write(pushedMeanwhile)
+        pushedMeanwhile = ByteBuffer()
+        writeReady()
+        touch()
+    }
+
+    /// Whether more waits for this client than may.
+    var isBackedUp: Bool {
+        guard let options = context?.channel.syncOptions else { return false }
+        let waiting = (try? options.getOption(.bufferedWritableBytes)) ?? 0
+        return waiting + output.readableBytes > loop.configuration.outputBytesMax
     }
 
     // MARK: What a connection of this client's own says beside replies
@@ -410,6 +485,7 @@ final class FrontSession: ChannelInboundHandler {
         guard let context else { return }
         flushOutput(context)
         if let bound { serve(bound) }
+        if isWritable, let streaming, bound == nil { streaming.readOn() }
         if replies.isEmpty { isHalted = false }
         if var rest = input, mayReadMore {
             input = nil
@@ -424,7 +500,7 @@ final class FrontSession: ChannelInboundHandler {
 
     private func serve(_ bound: BoundConnection) {
         bound.letMessagesPass()
-        if replies.isEmpty, bound.mayLeave { bound.release() } else { bound.connection.readOn() }
+        if replies.isEmpty, bound.mayLeave { bound.release() } else if mayTakeMore { bound.connection.readOn() }
     }
 
     /// No more commands; the connection closes once everything asked for has been answered.
@@ -447,7 +523,18 @@ final class FrontSession: ChannelInboundHandler {
     /// `close` would drop what NIO has not written yet, so it follows the last write.
     private func closeAfterWrites(_ context: ChannelHandlerContext) {
         let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-        context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in bound.value.close(promise: nil) }
+        guard lingers, !isInputClosed else {
+            context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in bound.value.close(promise: nil) }
+            return
+        }
+        guard !hasClosedOutput else { return }
+        hasClosedOutput = true
+        context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
+            bound.value.close(mode: .output).whenFailure { _ in bound.value.close(promise: nil) }
+        }
+        context.eventLoop.scheduleTask(in: .milliseconds(RedisProxyLimits.lingerMilliseconds)) {
+            bound.value.close(promise: nil)
+        }
     }
 
     func close() { context?.close(promise: nil) }
@@ -458,6 +545,10 @@ final class FrontSession: ChannelInboundHandler {
         loop.remove(self)
         bound?.connection.close(.connectionLost)
         bound = nil
+        upload = nil
+        // What is left of its reply is read and dropped, so that others get theirs.
+        streaming?.readOn()
+        streaming = nil
         replies.removeAll()
         input = nil
     }

@@ -18,6 +18,8 @@ final class NodeState {
     private var breaker: CircuitBreaker
     /// The connections that clients share: a place for each lane of RESP2, then for each of RESP3.
     private var shared: [UpstreamConnection?]
+    /// Connections that were shared, have a large reply under way and end after what was asked of them.
+    private var retired: [UpstreamConnection] = []
     /// Connections that clients have for themselves, with the keys that a blocking command or a transaction is for; `nil` where there
     /// is only this node.
     var dedicated: [ObjectIdentifier: (connection: UpstreamConnection, keys: [[UInt8]]?)] = [:]
@@ -122,7 +124,15 @@ final class NodeState {
         return connection
     }
 
-    private var openConnections: [UpstreamConnection] { shared.compactMap { $0 } }
+    private var openConnections: [UpstreamConnection] { shared.compactMap { $0 } + retired }
+
+    /// What is asked from now on takes another connection. What was asked before still comes over this one, and could be overtaken:
+    /// whoever waits for something here sends nothing more until that has come.
+    func retire(_ connection: UpstreamConnection) {
+        for place in shared.indices where shared[place] === connection { shared[place] = nil }
+        retired.append(connection)
+        connection.retire()
+    }
 
     /// Why nothing should be sent now, if the breaker is open.
     func rejection() -> UpstreamFailure? {
@@ -192,13 +202,17 @@ final class NodeState {
         if let state = breaker.record(outcome, wasProbe: wasProbe, now: loop.now) { breakerChanged(to: state) }
     }
 
-    /// - Parameter wasReady: whether the node had accepted it.
-    func connectionClosed(_ connection: UpstreamConnection, wasReady: Bool) {
+    /// - Parameters:
+    ///   - wasReady: whether the node had accepted it.
+    ///   - isOurDoing: everything has been answered, and it is not wanted any more.
+    func connectionClosed(_ connection: UpstreamConnection, wasReady: Bool, isOurDoing: Bool) {
         if connection.isDedicated {
             dedicated[ObjectIdentifier(connection)] = nil
             idle.removeAll { $0 === connection }
             return
         }
+        retired.removeAll { $0 === connection }
+        if isOurDoing { return }
         for place in shared.indices where shared[place] === connection { shared[place] = nil }
         // Another process, with another clock, may answer at this address next time.
         lease.reset()

@@ -38,6 +38,10 @@ final class UpstreamConnection: ChannelInboundHandler {
     /// Its client does not read what it is sent, so this does not read either.
     private var isReadHeld = false
     private var isWritable = true
+    /// A reply that goes to its client while it arrives.
+    private var stream: ReplyStream?
+    /// No longer shared: nothing more is sent.
+    private(set) var isRetired = false
     private let node: NodeState
     private var context: ChannelHandlerContext?
     private var channel: (any Channel)?
@@ -265,6 +269,7 @@ final class UpstreamConnection: ChannelInboundHandler {
     func readOn() {
         guard isReadHeld else { return }
         isReadHeld = false
+        stream?.progressAt = node.loop.now
         setReading(true)
     }
 
@@ -297,6 +302,10 @@ final class UpstreamConnection: ChannelInboundHandler {
         node.heard()
         hasHeard = true
         var buffer = unwrapInboundIn(data)
+        if stream != nil {
+            passPart(&buffer)
+            if buffer.readableBytes == 0 { return }
+        }
         if var rest = input {
             input = nil
             rest.writeBuffer(&buffer)
@@ -308,6 +317,7 @@ final class UpstreamConnection: ChannelInboundHandler {
             close(.malformedReply)
             return
         }
+        if buffer.readableBytes > 0 { beginStream(&buffer) }
         if buffer.readableBytes > 0 {
             if buffer.readerIndex > RedisProxyLimits.consumedBytesMax { buffer.discardReadBytes() }
             input = buffer
@@ -346,6 +356,62 @@ final class UpstreamConnection: ChannelInboundHandler {
         buffer.moveReaderIndex(forwardBy: consumed)
     }
 
+    // MARK: A large reply
+
+    /// `buffer` begins with a reply that is not there whole.
+    private func beginStream(_ buffer: inout ByteBuffer) {
+        guard state == .ready, let length = buffer.withUnsafeReadableBytes({ ReplyStream.length(of: $0) }),
+            let place = pending.first?.streamPlace, place.session.mayStream(place.slot)
+        else { return }
+        stream = ReplyStream(session: place.session, totalBytes: length, now: node.loop.now)
+        place.session.beginStream(from: self)
+        if !isDedicated, length >= RedisProxyLimits.retireBytesMin { node.retire(self) }
+        passPart(&buffer)
+    }
+
+    private func passPart(_ buffer: inout ByteBuffer) {
+        guard let part = stream?.take(&buffer, now: node.loop.now), let current = stream else { return }
+        current.session.passOn(part: part)
+        if current.isComplete {
+            endStream(current)
+        } else if isDedicated ? !current.session.mayTakeMore : current.session.isBackedUp {
+            isReadHeld = true
+            setReading(false)
+            if !isDedicated, !isRetired { node.retire(self) }
+        }
+    }
+
+    private func endStream(_ ended: ReplyStream) {
+        stream = nil
+        guard let first = pending.popFirst() else { return }
+        streamedReply.withUnsafeReadableBytes {
+            complete(first, ReplyView(buffer: streamedReply, start: 0, length: ended.totalBytes, bytes: $0))
+        }
+    }
+
+    /// Others are served by another connection from now on; see ``NodeState/retire(_:)``.
+    func retire() {
+        isRetired = true
+        for offset in 0..<pending.count {
+            switch pending[offset].target {
+            case .client(let session, _): session.holdBehindReplies()
+            case .request(let request): request.asker?.holdBehindReplies()
+            case .nobody: break
+            }
+        }
+    }
+
+    /// A stream is given up when the node sends nothing more of it. A client that takes nothing more may keep its own connection as
+    /// long as it likes, and a shared one until others have waited for it as long as for a node.
+    private func checkStream(_ current: ReplyStream, now: UInt64, timeoutNanoseconds: UInt64) {
+        guard now > current.progressAt, now - current.progressAt > timeoutNanoseconds else { return }
+        if !isReadHeld {
+            close(.timeout)
+        } else if !isDedicated, pending.count > 1 {
+            current.session.close()
+        }
+    }
+
     /// What a client's own connection says beside replies is that client's; a shared one is sent nothing that asks for a push
     /// message.
     private func isReply(_ view: ReplyView) -> Bool {
@@ -369,6 +435,7 @@ final class UpstreamConnection: ChannelInboundHandler {
             break
         }
         if !barriers.isEmpty { passBarriers() }
+        if isRetired, pending.isEmpty { close(.connectionLost) }
     }
 
     private func passBarriers() {
@@ -381,6 +448,7 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     /// Gives the connection up when its oldest command has waited too long.
     func checkTimeout(now: UInt64, timeoutNanoseconds: UInt64) {
+        if let stream { return checkStream(stream, now: now, timeoutNanoseconds: timeoutNanoseconds) }
         guard let oldest = pending.first else { return }
         var limit = timeoutNanoseconds
         if isDedicated, case .request(let request) = oldest.target {
@@ -399,8 +467,11 @@ final class UpstreamConnection: ChannelInboundHandler {
         outbound = ByteBuffer()
         channel?.close(promise: nil)
         context?.close(promise: nil)
+        // It has got a part of its reply; nothing that could follow would make sense to it.
+        stream?.session.close()
+        stream = nil
         let failed = pending.takeAll()
-        node.connectionClosed(self, wasReady: wasReady)
+        node.connectionClosed(self, wasReady: wasReady, isOurDoing: isRetired && failed.isEmpty)
         if !isDedicated { node.failed(failed, failure) }
         for entry in failed {
             switch entry.target {
@@ -417,4 +488,6 @@ final class UpstreamConnection: ChannelInboundHandler {
     }
 }
 
+/// Stands for a reply whose bytes have been passed on.
+private let streamedReply = ByteBuffer(string: "$-1\r\n")
 private let asking = ByteBuffer(string: "*1\r\n$6\r\nASKING\r\n")

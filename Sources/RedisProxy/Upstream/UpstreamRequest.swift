@@ -48,6 +48,9 @@ enum UpstreamFailure {
 class UpstreamRequest {
     func receive(_ reply: ReplyView, sentAt: UInt64) {}
     func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {}
+    /// Where its reply goes as it is: a large one goes there while it still arrives. ``receive(_:sentAt:)`` follows at its end, with the
+    /// header alone.
+    var streamPlace: (session: FrontSession, slot: UInt32)? { nil }
     /// How long it may take on a connection of one client's own, where an ordinary reply may take `normal`; `nil`: for ever. On a
     /// shared connection `normal` holds for everything.
     func waitLimitNanoseconds(_ normal: UInt64) -> UInt64? { normal }
@@ -68,6 +71,9 @@ final class ForwardedRequest: UpstreamRequest {
     override func receive(_ reply: ReplyView, sentAt: UInt64) { sink.deliver(reply) }
     override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) { sink.fail(failure.text(node)) }
     override var asker: FrontSession? { sink.session }
+    override var streamPlace: (session: FrontSession, slot: UInt32)? {
+        if case .slot(let session, let slot) = sink { (session, slot) } else { nil }
+    }
 }
 
 /// Hands its reply to a closure; for what the loop itself asks nodes.
@@ -101,6 +107,14 @@ struct PendingReply {
     let sentAt: UInt64
     /// Whether this command is a probe of a half-open breaker.
     let isProbe: Bool
+
+    var streamPlace: (session: FrontSession, slot: UInt32)? {
+        switch target {
+        case .client(let session, let slot): (session, slot)
+        case .request(let request): request.streamPlace
+        case .nobody: nil
+        }
+    }
 
     /// Neither load nor a sign of health: it is not counted.
     var isOwnHandshake: Bool {
