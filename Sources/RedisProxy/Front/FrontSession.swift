@@ -56,9 +56,9 @@ final class FrontSession: ChannelInboundHandler {
 
     private(set) var context: ChannelHandlerContext?
     private var parser: CommandParser
-    private var replies = ReplyQueue()
+    var replies = ReplyQueue()
     private var input: ByteBuffer?
-    private var output = ByteBuffer()
+    var output = ByteBuffer()
     private var isDirty = false
     /// No more commands are read: a protocol error, or `QUIT`.
     private var isEnding = false
@@ -71,7 +71,7 @@ final class FrontSession: ChannelInboundHandler {
     /// The proxy ends: what has been read is answered, nothing more is read.
     private var isDraining = false
     /// Bytes of pub/sub messages since the client last had read what was sent to it.
-    private var pushedBytes = 0
+    var pushedBytes = 0
     /// Whether the channel reads from its socket.
     private var isReading = true
     /// As the channel told last.
@@ -81,16 +81,16 @@ final class FrontSession: ChannelInboundHandler {
     /// A command with a large value, on its way while it still arrives.
     var upload: Upload?
     /// What a large reply to this client comes from, while it does.
-    private var streaming: UpstreamConnection?
+    var streaming: UpstreamConnection?
     /// Messages that came meanwhile.
-    private var pushedMeanwhile = ByteBuffer()
+    var pushedMeanwhile = ByteBuffer()
     /// Nothing more is read until what is out has been answered: what follows goes over other connections to the nodes and could
     /// overtake it, or means something else by then.
     private var isHalted = false
     /// The command in hand stays in the input until then.
     private var isPutOff = false
     /// Bytes of messages that wait for an older reply.
-    private var heldBytes = 0
+    var heldBytes = 0
     /// Arguments of the command in hand, relative to its first byte.
     var arguments: CommandParser.Arguments { parser.arguments }
 
@@ -356,77 +356,6 @@ final class FrontSession: ChannelInboundHandler {
         touch()
     }
 
-    /// Sends a pub/sub message. It may stand between any two replies. A client that does not read its messages is let go, as
-    /// Redis does: back-pressure has no hold on it, because it sends nothing.
-    func push(_ text: ByteBuffer) {
-        guard let context else { return }
-        pushedBytes = context.channel.isWritable ? 0 : pushedBytes + text.readableBytes
-        guard pushedBytes < loop.configuration.outputBytesMax else {
-            close()
-            return
-        }
-        if streaming != nil {
-            pushedMeanwhile.writeImmutableBuffer(text)
-        } else {
-            write(text)
-        }
-        touch()
-    }
-
-    // MARK: A large reply, part by part
-
-    /// Whether a reply may go out while it still arrives.
-    func mayStream(_ slot: UInt32) -> Bool { context != nil && streaming == nil && replies.isOldest(slot) }
-
-    func beginStream(from connection: UpstreamConnection) { streaming = connection }
-
-    func passOn(part: ByteBuffer) {
-        guard context != nil else { return }
-        write(part)
-        touch()
-    }
-
-    private func endStream() {
-        streaming = nil
-        replies.removeOldest()
-        write(pushedMeanwhile)
-        pushedMeanwhile = ByteBuffer()
-        writeReady()
-        touch()
-    }
-
-    /// Whether more waits for this client than may.
-    var isBackedUp: Bool {
-        guard let options = context?.channel.syncOptions else { return false }
-        let waiting = (try? options.getOption(.bufferedWritableBytes)) ?? 0
-        return waiting + output.readableBytes > loop.configuration.outputBytesMax
-    }
-
-    // MARK: What a connection of this client's own says beside replies
-
-    func isNext(_ slot: UInt32) -> Bool { replies.isOldest(slot) }
-
-    func passOn(_ message: ReplyView) {
-        guard context != nil else { return }
-        write(message.passedOn())
-        touch()
-    }
-
-    func passOn(_ messages: ByteBuffer) {
-        guard context != nil else { return }
-        write(messages)
-        touch()
-    }
-
-    /// Nothing is asked on that connection, but a reply may still be held back.
-    func passOnBehindReplies(_ message: ReplyView) {
-        guard context != nil else { return }
-        if replies.isEmpty { passOn(message) } else { complete(reserveReply(), message) }
-    }
-
-    /// Messages wait for an older reply, or (negative) do so no more.
-    func holds(_ bytes: Int) { heldBytes += bytes }
-
     /// Whether its own connection may read more for this client.
     var mayTakeMore: Bool {
         output.readableBytes + replies.waitingBytes + heldBytes < loop.configuration.outputBytesMax
@@ -434,7 +363,7 @@ final class FrontSession: ChannelInboundHandler {
     }
 
     @inline(__always)
-    private func writeReady() {
+    func writeReady() {
         while true {
             switch replies.popReady(into: &output) {
             case .nothing: return
@@ -445,7 +374,7 @@ final class FrontSession: ChannelInboundHandler {
     }
 
     @inline(__always)
-    private func write(_ reply: ByteBuffer) {
+    func write(_ reply: ByteBuffer) {
         if reply.readableBytes <= RedisProxyLimits.copyBytesMax {
             reply.withUnsafeReadableBytes { output.append($0) }
         } else {
@@ -470,7 +399,7 @@ final class FrontSession: ChannelInboundHandler {
     }
 
     @inline(__always)
-    private func touch() {
+    func touch() {
         guard !isDirty else { return }
         isDirty = true
         loop.markDirty(self)
