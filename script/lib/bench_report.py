@@ -79,7 +79,7 @@ def version_of(*command):
 def programs(binaries):
     """The versions of what is measured, or what it is measured with."""
     return {
-        "redis": version_of("redis-server", "--version"),
+        "Redis": version_of("redis-server", "--version"),
         "nutcracker": version_of("nutcracker", "--version"),
         "hkagent": version_of(os.path.join(binaries, "hkagent"), "--version"),
     }
@@ -111,9 +111,9 @@ def printed(show, result, markdown):
 
 def as_markdown(show, result):
     """The figures as docs/performance.md holds them: where from, then the tables."""
-    origin = (
-        "`{command}`, {date}: {cpu}, {cores} cores, Linux {kernel}; Redis {redis}, nutcracker {nutcracker}, "
-        "hkagent {hkagent}.\n\n").format(**result, **result["machine"], **result["programs"])
+    versions = ", ".join(f"{name} {version}" for name, version in result["programs"].items() if version != "unknown")
+    origin = "`{command}`, {date}: {cpu}, {cores} cores, Linux {kernel}; {versions}.\n\n".format(
+        **result, **result["machine"], versions=versions)
     return re.sub(r"\n{3,}", "\n\n", origin + printed(show, result, True)).strip() + "\n"
 
 
