@@ -187,8 +187,8 @@ def show(result):
           f"({result['requestsPerSecondAsked']:,} a second were asked for) of {connections.get('opened', 0):,} connections, of "
           f"which {connections.get('left in the middle', 0):,} left in the middle and {connections.get('read slowly', 0):,} times "
           f"one read slowly; {result['messages']:,} messages; {result['bytesReceived'] / MIB:,.0f} MiB of replies, all of them "
-          f"checked. {sum(result['faults'].values())} faults. {result['wrong']} wrong replies.")
-    print_table([["requests", "number"]] + [[kind, f"{count:,}"] for kind, count in result["requests"].items()])
+          f"checked. {sum(result['faults'].values())} faults. {result['wrong']} wrong replies.\n")
+    print("Requests: " + "; ".join(f"{kind} {count:,}" for kind, count in result["requests"].items()) + ".")
     print_table([["fault", "number"]] + [[kind, str(count)] for kind, count in result["faults"].items()])
     print(f"Errors, by whether a fault was under way or had ended less than {GRACE_SECONDS} s before the request was sent:")
     kinds = sorted({*result["excused"], *result["unexcused"]}, key=lambda kind: -result["excused"].get(kind, 0))
