@@ -131,8 +131,9 @@ def options_of(rounds, more_options):
 
 
 def command_line(name):
-    """How the measurement was asked for, without what only says how to print."""
-    words, skip = ["script/bench", name], False
+    """How the measurement was asked for, without what only says how to print. HOTKEY_BIN is named: those programs may be built
+    from other sources, or in another way."""
+    words, skip = [*(["HOTKEY_BIN=DIR"] if os.environ.get("HOTKEY_BIN") else []), "script/bench", name], False
     for word in sys.argv[1:]:
         if not skip and word not in ("--binaries", "--json", "--markdown", "--update-docs"):
             words.append(word)

@@ -18,8 +18,8 @@ from soak_load import SoakLoad
 AGENTS = ["host-1", "host-2"]
 LOOPS = 2
 PROCESSES = 3
-# Longer than the default, so that a machine that is busy with something else does not look like a node that hangs.
-REQUEST_TIMEOUT_MILLISECONDS = 2_000
+# Longer than the defaults, so that a machine that is busy with something else does not look like a node that hangs.
+TIMEOUTS = ["--upstream-request-timeout-milliseconds", "2000", "--upstream-connect-timeout-milliseconds", "2000"]
 PROGRESS_SECONDS = 30
 TICK_SECONDS = 0.05
 # No fault begins so shortly before the end.
@@ -44,8 +44,7 @@ COUNTERS = {
 
 
 def start(servers):
-    servers.start_all(
-        AGENTS, "--threads", str(LOOPS), "--upstream-request-timeout-milliseconds", str(REQUEST_TIMEOUT_MILLISECONDS))
+    servers.start_all(AGENTS, "--threads", str(LOOPS), *TIMEOUTS)
     file = os.path.join(servers.directory, "rules.json")
     with open(file, "w", encoding="utf-8") as output:
         json.dump(RULES, output)

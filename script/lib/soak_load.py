@@ -40,7 +40,7 @@ class Shared:
     """What the processes and the driver tell each other."""
 
     def __init__(self):
-        self.excused_until = multiprocessing.RawValue(ctypes.c_double, 0)
+        self.excused_until = multiprocessing.RawValue(ctypes.c_double, time.monotonic())
         self.is_stopping = multiprocessing.RawValue(ctypes.c_bool, False)
 
 
@@ -65,7 +65,9 @@ class Findings:
     def error(self, kind, is_excused, text):
         (self.excused if is_excused else self.unexcused)[kind] += 1
         if not is_excused and self.unexcused[kind] <= DETAILS_MAX:
-            self.details.append(f"without a fault: {text}")
+            # The agents' logs have their times in UTC, too.
+            moment = time.strftime("%H:%M:%S", time.gmtime())
+            self.details.append(f"without a fault, at {moment}: {text}")
 
 
 class Client:
@@ -222,10 +224,10 @@ class Client:
                 return
         fault = request.check(value)
         if fault:
-            seconds = time.monotonic() - self.worker.shared.excused_until.value
+            when = "during a fault or shortly after" if self.is_excused(sent_at) else "without a fault"
             self.findings.crossed(
-                f"{request.kind} at port {self.port}, by monotonic {time.monotonic():.3f}, {seconds:.1f} s after the last "
-                f"fault, on {self.socket.getsockname()[1]}: {fault}")
+                f"{request.kind} to port {self.port} from port {self.socket.getsockname()[1]}, asked "
+                f"{time.monotonic() - sent_at:.3f} s before, {when}: {fault}")
 
     def error(self, value, sent_at):
         self.findings.error(kind_of(value), self.is_excused(sent_at), f"{value} (port {self.port})")
