@@ -156,17 +156,20 @@ import Testing
     @Test(arguments: [0, 10, 25, 40], [1_500, 2_000, 5_000])
     func aloneHotWithin200Milliseconds(phaseMilliseconds: Int, rate: Int) throws {
         let detector = LocalDetector(rules: try RuleSet([.forAll()]))
-        let counter = SliceCounter()
+        let loops = [SliceCounter(), SliceCounter(), SliceCounter()]
         var found: Int?
         for slice in 0..<40 {
             let end = 50 * (slice + 1)
             // Twenty slices of other traffic, then the load starts within a slice.
             let loadStart = 1_000 + phaseMilliseconds
-            for number in 0..<500 { counter.record(key(number)) }
+            for number in 0..<500 { loops[number % 3].record(key(number)) }
             let active = min(50, max(0, end - loadStart))
-            if active > 0 { counter.record(item, reads: UInt32(rate * active / 1_000)) }
+            // One loop has most of it, one a little, one none.
+            let reads = UInt32(rate * active / 1_000)
+            loops[0].record(item, reads: reads - reads / 20)
+            loops[2].record(item, reads: reads / 20)
             let changes = detector.observe(
-                counter.drain(), nowNanoseconds: Fleet.start + milliseconds(end))
+                loops.map { $0.drain() }, nowNanoseconds: Fleet.start + milliseconds(end))
             if found == nil, changes.contains(where: { $0.key == item && $0.state == .hot }) { found = end - loadStart }
         }
         #expect(found.map { $0 <= 200 } == true, "found after \(found ?? -1) ms")

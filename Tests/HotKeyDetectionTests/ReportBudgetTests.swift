@@ -18,18 +18,30 @@ import Testing
 
     @Test func emptySlicesAreNumberedToo() throws {
         let budget = ReportBudget()
-        #expect(budget.report(of: .empty, durationMilliseconds: 100).sequence == 1)
-        #expect(try budget.report(of: .empty, durationMilliseconds: 100).encoded().count < 16)
+        #expect(budget.report(of: [], durationMilliseconds: 100).sequence == 1)
+        #expect(try budget.report(of: [], durationMilliseconds: 100).encoded().count < 16)
     }
 
     /// Whatever the budget leaves out stays inside the documented bound, with the counter exact and with it full.
     @Test(arguments: [UInt64](1...4), [16_384, 300])
     func boundsContainTheTruthUnderTheCap(streamSeed: UInt64, keysMax: Int) throws {
+        try checkBounds(
+            streamSeed: streamSeed, counters: [SliceCounter(keysMax: keysMax)],
+            budget: ReportBudget(bytesPerSecond: 8 << 10, residualKeysMax: 4_000))
+    }
+
+    /// The same for the parts of several loops, with room for all keys, with room for some in their own slice only, and
+    /// with none for others.
+    @Test(arguments: [UInt64](1...2), [(16_384, 4_000, 4_000), (200, 700, 4_000), (400, 700, 100)])
+    func boundsContainTheTruthOfSeveralParts(streamSeed: UInt64, room: (Int, Int, Int)) throws {
+        try checkBounds(
+            streamSeed: streamSeed, counters: (0..<4).map { _ in SliceCounter(keysMax: room.0) },
+            budget: ReportBudget(bytesPerSecond: 8 << 10, residualKeysMax: room.1, sliceKeysMax: room.2))
+    }
+
+    private func checkBounds(streamSeed: UInt64, counters: [SliceCounter], budget: ReportBudget) throws {
         var generator = SeededGenerator(seed: streamSeed)
         let zipf = Zipf(count: 10_000, exponent: 0.99)
-        let bytesPerSecond = 8 << 10
-        let budget = ReportBudget(bytesPerSecond: bytesPerSecond, residualKeysMax: 4_000)
-        let counter = SliceCounter(keysMax: keysMax)
         var truth: [[UInt8]: UInt64] = [:]
         var listed: [[UInt8]: UInt64] = [:]
         var covered: [[UInt8]: Set<UInt64>] = [:]
@@ -40,11 +52,12 @@ import Testing
         for _ in 0..<40 {
             for _ in 0..<2_000 {
                 let key = key(zipf.draw(using: &generator))
-                counter.record(key)
+                counters[Int.random(in: 0..<counters.count, using: &generator)].record(key)
                 truth[key, default: 0] += 1
             }
-            let report = budget.report(of: counter.drain(), durationMilliseconds: 100)
-            #expect(try report.encoded().count <= bytesPerSecond / 10)
+            let report = budget.report(of: counters.map { $0.drain() }, durationMilliseconds: 100)
+            #expect(report.totals.reads == 2_000)
+            #expect(try report.encoded().count <= (8 << 10) / 10)
             #expect(Set(report.entries.map(\.key)).count == report.entries.count)
             bounds.append(report.unlistedBound)
             for entry in report.entries {
@@ -68,6 +81,21 @@ import Testing
             return told > count || count > upper
         }
         #expect(outOfBounds == [:], "seed \(streamSeed)")
+    }
+
+    /// More keys than are remembered come by, but a large one is told at once, by its full count over all parts.
+    @Test func aLargeKeyIsToldWhenThereIsNoRoomToRememberIt() {
+        let budget = ReportBudget(residualKeysMax: 1_000)
+        let counters = [SliceCounter(), SliceCounter()]
+        for slice in 0..<30 {
+            for number in 0..<4_000 { counters[number % 2].record(key(slice * 4_000 + number)) }
+            for counter in counters { counter.record(bytes("large:\(slice)"), reads: 50) }
+            let report = budget.report(of: counters.map { $0.drain() }, durationMilliseconds: 100)
+            let large = report.entries.first { $0.key == bytes("large:\(slice)") }
+            #expect(large?.reads == 100 && large?.error == 0 && large?.sliceSpan == 1)
+            // No other key has more than one access, whether there was room for it or not.
+            #expect(report.unlistedBound == 1)
+        }
     }
 
     /// Once per 100 ms on this agent, far below thousands of hotter keys: still told, once a second.

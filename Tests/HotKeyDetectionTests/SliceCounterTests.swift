@@ -118,23 +118,6 @@ extension SliceSummary {
         #expect(Set(summary.byKey.keys) == [longest, []])
     }
 
-    @Test(arguments: [UInt64](1...6))
-    func mergedSummariesKeepTheirBounds(streamSeed: UInt64) {
-        var generator = SeededGenerator(seed: streamSeed)
-        let zipf = Zipf(count: 10_000, exponent: 0.99)
-        let counters = (0..<4).map { _ in SliceCounter(keysMax: 200) }
-        var truth: [[UInt8]: UInt64] = [:]
-        for _ in 0..<40_000 {
-            let key = key(zipf.draw(using: &generator))
-            counters[Int.random(in: 0..<4, using: &generator)].record(key)
-            truth[key, default: 0] += 1
-        }
-        let merged = SliceSummary.merged(counters.map { $0.drain() })
-        #expect(merged.totals.reads == 40_000)
-        #expect(merged.unlistedBound <= 40_000 / 200)
-        #expect(merged.keysOutOfBounds(truth) == [], "seed \(streamSeed)")
-    }
-
     @Test func keyTableKeepsItsKeysThroughRemovals() {
         var generator = SeededGenerator(seed: 3)
         let table = KeyTable(keyLimit: 500, arenaByteLimit: 32 << 10)

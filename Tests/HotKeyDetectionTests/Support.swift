@@ -69,6 +69,12 @@ extension SliceCounter {
     }
 }
 
+extension ReportBudget {
+    func report(of part: SliceSummary, durationMilliseconds: UInt32) -> Report {
+        report(of: [part], durationMilliseconds: durationMilliseconds)
+    }
+}
+
 extension SliceSummary {
     var byKey: [[UInt8]: Entry] {
         Dictionary(uniqueKeysWithValues: entries.map { (key(of: $0), $0) })

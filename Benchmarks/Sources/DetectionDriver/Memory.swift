@@ -29,7 +29,7 @@ func memory(_ generator: inout SplitMix) throws {
                 _ = loops[number & 1].record(key: key, hash: KeyHash.hash(key, seed: 7), reads: 1, writes: 0)
             }
         }
-        let report = budget.report(of: SliceSummary.merged(loops.map { $0.drain() }), durationMilliseconds: 100)
+        let report = budget.report(of: loops.map { $0.drain() }, durationMilliseconds: 100)
         let frame = try report.encoded()
         ring.append(frame, sequence: report.sequence)
         try window.ingest(agent: "agent-1", epoch: 1, frames: [frame], nowNanoseconds: now)

@@ -352,13 +352,15 @@ actor ReportMerger {
         let key = KeyName(change.key)
         guard change.state == .hot || change.state == .cooling else { return .remove(key) }
         let offset = Int64(clamping: change.sinceNanoseconds / 1_000_000) - Int64(clamping: monotonicOrigin / 1_000_000)
+        let sample = change.sample
+        let (reads, writes) = (sample.readsPerSecond.rounded(), sample.writesPerSecond.rounded())
+        // What rounding the rates takes or adds is in the error too.
+        let rounding = abs(reads - sample.readsPerSecond) + abs(writes - sample.writesPerSecond)
         return .set(
             HotRecord(
                 key: key, state: change.state == .cooling ? .cooling : .hot, kind: HotKind(change.kind),
-                readsPerSecond: change.sample.readsPerSecond.rounded(),
-                writesPerSecond: change.sample.writesPerSecond.rounded(),
-                bytesPerSecond: change.sample.bytesPerSecond.rounded(),
-                errorPerSecond: change.sample.errorPerSecond.rounded(.up), sources: [Self.sourceName],
+                readsPerSecond: reads, writesPerSecond: writes, bytesPerSecond: sample.bytesPerSecond.rounded(),
+                errorPerSecond: (sample.errorPerSecond + rounding).rounded(.up), sources: [Self.sourceName],
                 since: wallOrigin.advanced(byMilliseconds: offset)))
     }
 

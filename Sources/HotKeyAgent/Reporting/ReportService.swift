@@ -13,8 +13,9 @@ actor ReportService {
     private let budget: ReportBudget
     private let logger: Logger
     private let onLocalHotKeys: @Sendable ([LocalHotKey]) -> Void
-    /// Half slices that belong to the report under way.
-    private var halves: [SliceSummary] = []
+    /// What the loops counted in the half slices that belong to the report under way.
+    private var parts: [SliceSummary] = []
+    private var halves = 0
     private var reportedAt = NIODeadline.now()
     private struct News {
         var rules: RuleSet?
@@ -58,21 +59,21 @@ actor ReportService {
             // After a pause of the whole process the missed slices are one long one, not a burst of short ones.
             if ContinuousClock.now - next > .milliseconds(AgentLimits.reportLagMillisecondsMax) { next = .now }
             try await Task.sleep(until: next, clock: .continuous)
-            let summary = try await collect()
+            let counted = try await collect()
             takeNews()
-            judge(summary)
-            halves.append(summary)
-            if halves.count == halvesPerReport { report() }
+            judge(counted)
+            parts.append(contentsOf: counted)
+            halves += 1
+            if halves == halvesPerReport { report() }
         }
     }
 
-    private func collect() async throws -> SliceSummary {
-        let parts = try await proxy.withRecorders { _, recorder in (recorder as? LoopCounter)?.drain() }
-        return SliceSummary.merged(parts.compactMap { $0 })
+    private func collect() async throws -> [SliceSummary] {
+        try await proxy.withRecorders { _, recorder in (recorder as? LoopCounter)?.drain() }.compactMap { $0 }
     }
 
-    private func judge(_ summary: SliceSummary) {
-        let changes = detector.observe(summary, nowNanoseconds: NIODeadline.now().uptimeNanoseconds)
+    private func judge(_ counted: [SliceSummary]) {
+        let changes = detector.observe(counted, nowNanoseconds: NIODeadline.now().uptimeNanoseconds)
         guard !changes.isEmpty else { return }
         onLocalHotKeys(
             detector.hotKeys.map {
@@ -85,8 +86,9 @@ actor ReportService {
         let milliseconds = (now - reportedAt).nanoseconds / 1_000_000
         reportedAt = now
         let duration = UInt32(clamping: min(max(1, milliseconds), Int64(DetectionLimits.reportDurationMillisecondsMax)))
-        let report = budget.report(of: SliceSummary.merged(halves), durationMilliseconds: duration)
-        halves.removeAll(keepingCapacity: true)
+        let report = budget.report(of: parts, durationMilliseconds: duration)
+        parts.removeAll(keepingCapacity: true)
+        halves = 0
         do {
             store.append(try report.encoded(), sequence: report.sequence)
         } catch {

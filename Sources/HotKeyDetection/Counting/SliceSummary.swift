@@ -44,8 +44,6 @@ public struct SliceSummary: Sendable {
         self.unlistedBound = unlistedBound
     }
 
-    public static let empty = SliceSummary(keyBytes: [], entries: [], totals: AccessTotals(), unlistedBound: 0)
-
     /// The name of one of this summary's entries.
     public func key(of entry: Entry) -> [UInt8] {
         Array(keyBytes[Int(entry.keyOffset)..<Int(entry.keyOffset) + Int(entry.keyLength)])
@@ -61,51 +59,11 @@ public struct SliceSummary: Sendable {
         }
     }
 
-    /// Adds summaries of disjoint parts of a stream: loops of one agent, or slices that follow each other.
-    ///
-    /// Bounds stay bounds, and errors add up to no more than the sum of the parts' bounds, which is what makes
-    /// Space-Saving a mergeable summary (Agarwal, Cormode, Huang, Phillips, Wei, Yi: "Mergeable Summaries", PODS 2012).
-    /// A key that a part does not list may have had up to that part's `unlistedBound` there, so that much is added to
-    /// its error. Nothing is pruned here: with N accesses and k places a part the error stays at most N/k, and what is
-    /// left out of a report later shows in the report's bound.
-    public static func merged(_ parts: [SliceSummary]) -> SliceSummary {
-        let parts = parts.filter { !$0.entries.isEmpty || $0.totals != AccessTotals() || $0.unlistedBound > 0 }
-        guard parts.count > 1 else { return parts.first ?? .empty }
-        let keyCount = parts.reduce(0) { $0 + $1.entries.count }
-        // A name takes whole stretches in the table's arena, hence the allowance for each key.
-        let nameBytes = parts.reduce(0) { $0 + $1.keyBytes.count } + 16 * keyCount
-        let table = KeyTable(
-            keyLimit: max(1, keyCount), arenaByteLimit: max(2 * DetectionLimits.keyBytesMax, nameBytes))
-        var counts: [(counted: AccessTotals, error: UInt64, listedBounds: UInt64)] = []
-        var totals = AccessTotals()
-        var bounds: UInt64 = 0
-        for part in parts {
-            totals.reads &+= part.totals.reads
-            totals.writes &+= part.totals.writes
-            totals.replyBytes &+= part.totals.replyBytes
-            bounds &+= part.unlistedBound
-            part.forEach { entry, key in
-                var position = table.find(key, hash: entry.hash)
-                if position < 0 {
-                    position = table.insert(key, hash: entry.hash)
-                    precondition(position == counts.count, "the table has room for every key of every part")
-                    counts.append((AccessTotals(), 0, 0))
-                }
-                counts[position].counted.reads &+= entry.reads
-                counts[position].counted.writes &+= entry.writes
-                counts[position].counted.replyBytes &+= entry.replyBytes
-                counts[position].error &+= entry.error
-                counts[position].listedBounds &+= part.unlistedBound
-            }
+    /// Calls the body with the name of one of this summary's entries, without copying. The name is valid during the call only.
+    func withKey<Result>(of entry: Entry, _ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+        try keyBytes.withUnsafeBytes { names in
+            let start = Int(entry.keyOffset)
+            return try body(UnsafeRawBufferPointer(rebasing: names[start..<start + Int(entry.keyLength)]))
         }
-        let entries = counts.indices.map { position in
-            let reference = table.reference(at: position)
-            let count = counts[position]
-            return Entry(
-                hash: reference.hash, keyOffset: reference.offset, keyLength: UInt32(reference.length),
-                reads: count.counted.reads, writes: count.counted.writes, replyBytes: count.counted.replyBytes,
-                error: count.error &+ (bounds &- count.listedBounds))
-        }
-        return SliceSummary(keyBytes: table.copyArena(), entries: entries, totals: totals, unlistedBound: bounds)
     }
 }

@@ -1,6 +1,7 @@
 /// Whether a key is hot, as its window and its last slices show it at the end of one slice: the input of the machine.
 ///
-/// All counts are lower bounds, so nothing here can be above what really happened in the slices that were reported.
+/// All counts are lower bounds, so nothing here can be above what really happened in the slices that were reported; sums of several
+/// slices count in the one that they were reported for.
 /// Definitions, with threshold T accesses a second, slices of d seconds, a window of n slices:
 ///
 /// - A slice's count is what entries of span 1 reported for it, plus the mean over the window of what entries of a
@@ -16,7 +17,10 @@ public struct HeatSample: Sendable, Hashable {
     public var readsPerSecond: Double
     public var writesPerSecond: Double
     public var bytesPerSecond: Double
-    /// Accesses a second that may be missing from the two rates together.
+    /// The most by which the true rate of reads and writes together may be above or below the two rates together.
+    ///
+    /// Above by what no report listed, below by what sums of several slices bring from before the window. Decisions take the rates
+    /// as they are: for a steady key as much of its last sums is still to come as there is too much of the older ones.
     public var errorPerSecond: Double
     /// 1 is the threshold.
     public var windowHeat: Double
@@ -46,7 +50,7 @@ struct SliceCounts {
 
 extension HeatSample {
     /// - Parameters:
-    ///   - error: accesses in the window that may be missing.
+    ///   - error: accesses by which the window's count may be off.
     ///   - counts: gives the counts of the slice of that age, 0 being the one that has just ended.
     @inline(__always)
     init(rule: DetectionRule, sliceMilliseconds: Int, error: Double, counts: (Int) -> SliceCounts) {

@@ -8,6 +8,7 @@
 public final class LocalDetector {
     private let window: SlidingWindow
     private var tracker: HeatTracker
+    private var sums = SummarySums()
 
     /// - Parameter hotKeysMax: keys that this agent alone may hold hot.
     public init(rules: RuleSet, hotKeysMax: Int = DetectionLimits.hotKeysMax) {
@@ -26,32 +27,32 @@ public final class LocalDetector {
 
     public var rules: RuleSet { tracker.rules }
 
-    /// Judges a slice of `localSliceMilliseconds` that has just ended: all loops' summaries, merged.
-    public func observe(_ summary: SliceSummary, nowNanoseconds now: UInt64) -> [HeatChange] {
+    /// Judges a slice of `localSliceMilliseconds` that has just ended.
+    ///
+    /// - Parameter parts: what each loop counted in it.
+    public func observe(_ parts: [SliceSummary], nowNanoseconds now: UInt64) -> [HeatChange] {
         let ended = window.slice(at: now) - 1
         window.advance(to: ended + 1)
         tracker.prepare(window)
         // What is this far under every threshold can neither enter nor keep a key from leaving; most keys are. Half of
         // the leave level, so that the scatter of single slices does not cost a key above it any of its counts.
         let halfSlice = Double(window.sliceMilliseconds) / 2_000
-        let floor = tracker.rules.leastLeaveAccessesPerSecond * halfSlice
-        let bytesFloor = tracker.rules.leastLeaveBytesPerSecond * halfSlice
-        func isCounted(_ entry: SliceSummary.Entry) -> Bool {
-            Double(entry.accesses) >= floor || Double(entry.replyBytes) >= bytesFloor
-        }
-        let bound = summary.entries.reduce(summary.unlistedBound) {
-            isCounted($1) ? $0 : max($0, $1.accesses &+ $1.error)
-        }
-        window.addBound(bound, slice: ended)
+        sums.add(
+            parts, accessesFloor: tracker.rules.leastLeaveAccessesPerSecond * halfSlice,
+            bytesFloor: tracker.rules.leastLeaveBytesPerSecond * halfSlice)
+        window.addBound(sums.unlistedBound, slice: ended)
         var leftOut: UInt64 = 0
-        summary.forEach { entry, key in
-            guard isCounted(entry) else { return }
-            let hasRoom = window.add(
-                key, hash: entry.hash, slice: ended,
-                SlidingWindow.Addition(
-                    reads: entry.reads, writes: entry.writes, replyBytes: entry.replyBytes, error: entry.error,
-                    credit: bound))
-            if !hasRoom { leftOut = max(leftOut, entry.accesses) }
+        for sum in sums.sums {
+            let part = parts[sum.part]
+            let entry = part.entries[sum.place]
+            let hasRoom = part.withKey(of: entry) { key in
+                window.add(
+                    key, hash: entry.hash, slice: ended,
+                    SlidingWindow.Addition(
+                        reads: sum.counted.reads, writes: sum.counted.writes, replyBytes: sum.counted.replyBytes,
+                        error: sum.error, credit: sums.unlistedBound))
+            }
+            if !hasRoom { leftOut = max(leftOut, sum.counted.accesses) }
         }
         window.addOverflow(leftOut, slice: ended)
         return tracker.evaluate(window, ending: ended, now: now, mayCool: true)

@@ -17,142 +17,185 @@
 ///
 /// With no more keys than the budget holds, every frame is complete and the bound is the counter's own.
 public final class ReportBudget {
-    private struct Residual {
-        var counted = AccessTotals()
-        /// Errors of the slices in which the counter listed the key, less the counter's bounds of those slices.
-        var errorBeyondBounds: Int64 = 0
-        /// The first slice with a count that was not told.
-        var firstSequence: UInt64 = 0
-        /// The last slice that told the key.
-        var toldSequence: UInt64 = 0
-    }
-
     private let frameBytesMax: Int
     private let headBytesMax: Int
-    private let table: KeyTable
-    /// One place for each entry the table can hold; pages that no entry has reached yet cost nothing.
-    private let residuals: UnsafeMutablePointer<Residual>
-    private var watched: Set<UInt64> = []
+    private let table: ResidualTable
+    private var residuals: UnsafeMutablePointer<Residual> { table.records }
+    /// The records of the keys counted in the running slice.
+    private let touched: UnsafeMutablePointer<UInt32>
+    /// Hashes of the watched keys by the turn of their tail.
+    private var watched: [[UInt64]]
     private var sequence: UInt64 = 0
     /// The sum of the counter's bounds up to each of the last slices, by sequence number.
     private var boundsThrough: [UInt64]
-    private let selectionMax: Int
+    private var selector: TopSelector
+    private var head: [Int] = []
+    private var tail: [Int] = []
 
     /// - Parameters:
     ///   - bytesPerSecond: the cap, of which each slice's frame has its share.
-    ///   - residualKeysMax: keys whose untold counts are remembered; what passes it is given up at once (and in the bound).
+    ///   - residualKeysMax: keys whose untold counts are remembered; what passes it is told in its own slice or given up
+    ///     (and in the bound).
+    ///   - sliceKeysMax: further keys that can be told in their own slice.
     public init(
         bytesPerSecond: Int = DetectionLimits.reportBytesPerSecond,
-        residualKeysMax: Int = DetectionLimits.residualKeysMax
+        residualKeysMax: Int = DetectionLimits.residualKeysMax,
+        sliceKeysMax: Int = DetectionLimits.counterKeysMax
     ) {
         frameBytesMax = min(
             DetectionLimits.reportFrameBytesMax, bytesPerSecond * DetectionLimits.sliceMilliseconds / 1_000)
         precondition(frameBytesMax >= 2 * ReportFormat.headerBytesMax, "a frame has room for more than its header")
         headBytesMax = ReportFormat.headerBytesMax + (frameBytesMax - ReportFormat.headerBytesMax) / 2
-        table = KeyTable(keyLimit: residualKeysMax, arenaByteLimit: DetectionLimits.residualArenaBytesMax)
+        table = ResidualTable(
+            keysMax: residualKeysMax, namesBytesMax: DetectionLimits.residualArenaBytesMax,
+            sliceKeysMax: sliceKeysMax, sliceNamesBytesMax: DetectionLimits.counterArenaBytesMax)
+        touched = .allocate(capacity: table.recordsMax)
+        watched = Array(repeating: [], count: ResidualTable.turns)
         boundsThrough = Array(repeating: 0, count: DetectionLimits.tailSlices + 1)
-        selectionMax = frameBytesMax / ReportFormat.entryBytesMin
-        residuals = .allocate(capacity: residualKeysMax)
+        selector = TopSelector(bytesMax: frameBytesMax)
     }
 
-    deinit { residuals.deallocate() }
+    deinit { touched.deallocate() }
 
     /// Keys to tell at least once a second even when they are far from the agent's largest: those with a published
     /// state, so that a key spread thinly over many agents does not look as if it had gone.
     /// - Parameter hashes: the counter's hashes of the keys.
     public func watch(hashes: Set<UInt64>) {
-        watched = hashes
+        watched = Array(repeating: [], count: ResidualTable.turns)
+        for hash in hashes { watched[ResidualTable.turn(of: hash)].append(hash) }
     }
 
     /// The report of one slice. Call once a slice, also when nothing was counted: the numbering counts slices.
-    public func report(of summary: SliceSummary, durationMilliseconds: UInt32) -> Report {
+    ///
+    /// - Parameter parts: what was counted in the slice, by several loops or in several stretches of time; no access stands in
+    ///   two of them.
+    public func report(of parts: [SliceSummary], durationMilliseconds: UInt32) -> Report {
         sequence += 1
+        let counted = count(parts)
         let ring = UInt64(boundsThrough.count)
-        boundsThrough[Int(sequence % ring)] = boundsThrough[Int((sequence - 1) % ring)] &+ summary.unlistedBound
+        boundsThrough[Int(sequence % ring)] = boundsThrough[Int((sequence - 1) % ring)] &+ counted.bounds
 
-        var positions: [Int] = []
-        positions.reserveCapacity(summary.entries.count)
-        var headSelector = TopSelector(limit: selectionMax)
-        summary.forEach { entry, key in
-            let position = remember(entry, key: key, bound: summary.unlistedBound)
-            positions.append(position)
-            if position >= 0 { headSelector.offer(weight: weight(at: position), entry: position) }
+        for place in 0..<counted.touched { offer(Int(touched[place])) }
+        selector.takeSorted(into: &head)
+        for hash in watched[Int(sequence % UInt64(ResidualTable.turns))] { table.watch(hash: hash, sequence: sequence) }
+        table.forEachDue(sequence: sequence) { record in
+            if residuals[record].counted.accesses > 0 { offer(record) }
         }
-        let head = headSelector.sorted()
-        let due = dueEntries()
-        var tailSelector = TopSelector(limit: selectionMax)
-        for position in due where residuals[position].counted.accesses > 0 {
-            let isWatched = watched.contains(table.hash(at: position))
-            tailSelector.offer(weight: weight(at: position) | (isWatched ? 1 << 63 : 0), entry: position)
-        }
-        let tail = tailSelector.sorted()
+        selector.takeSorted(into: &tail)
 
         var frame = Frame(bytes: ReportFormat.headerBytesMax)
         tell(head, in: &frame, bytesMax: headBytesMax)
         tell(tail, in: &frame, bytesMax: frameBytesMax)
         tell(head, in: &frame, bytesMax: frameBytesMax)
 
-        var unlistedBound = summary.unlistedBound
-        for (position, entry) in zip(positions, summary.entries)
-        where position < 0 || residuals[position].toldSequence != sequence {
-            unlistedBound = max(unlistedBound, entry.accesses &+ entry.error)
-        }
-        for position in due { table.remove(position) }
+        let bound = max(counted.bounds &+ untoldBeyondBounds(counted.touched), counted.refusedBound)
+        table.endSlice(sequence: sequence)
         return Report(
-            sequence: sequence, durationMilliseconds: durationMilliseconds, totals: summary.totals,
-            unlistedBound: unlistedBound, entries: frame.entries)
+            sequence: sequence, durationMilliseconds: durationMilliseconds, totals: counted.totals,
+            unlistedBound: bound, entries: frame.entries)
     }
+
+    // MARK: Counting
+
+    private struct Counted {
+        var totals = AccessTotals()
+        /// The sum of the parts' bounds for keys that they do not list.
+        var bounds: UInt64 = 0
+        /// The most that a key for which there is no record can have.
+        var refusedBound: UInt64 = 0
+        /// Keys with a record that were counted in this slice.
+        var touched = 0
+    }
+
+    /// Adds the parts' counts to the keys' residuals.
+    ///
+    /// The parts need no merging first: a key's error is the sum of its errors where it is listed and of the bounds of the
+    /// parts where it is not, which is all bounds plus what the listed errors are above the bounds of their parts.
+    private func count(_ parts: [SliceSummary]) -> Counted {
+        var counted = Counted()
+        for part in parts {
+            counted.totals.reads &+= part.totals.reads
+            counted.totals.writes &+= part.totals.writes
+            counted.totals.replyBytes &+= part.totals.replyBytes
+            counted.bounds &+= part.unlistedBound
+            let bound = Int64(clamping: part.unlistedBound)
+            var refused: UInt64 = 0
+            table.forEachRecord(of: part, sequence: sequence) { entry, record in
+                guard record >= 0 else {
+                    refused = max(refused, entry.accesses &+ entry.error)
+                    return
+                }
+                if touch(record) {
+                    touched[counted.touched] = UInt32(truncatingIfNeeded: record)
+                    counted.touched &+= 1
+                }
+                let residual = residuals + record
+                residual.pointee.counted.reads &+= entry.reads
+                residual.pointee.counted.writes &+= entry.writes
+                residual.pointee.counted.replyBytes &+= entry.replyBytes
+                let beyond = Int64(clamping: entry.error) &- bound
+                residual.pointee.errorBeyondBounds &+= beyond
+                residual.pointee.sliceBeyondBounds &+= Int64(clamping: entry.accesses) &+ beyond
+            }
+            // Different keys may have been refused in each part; the sum holds for the same one too.
+            counted.refusedBound &+= max(refused, part.unlistedBound)
+        }
+        return counted
+    }
+
+    /// Readies a record for this slice's counts. Returns whether it had none of this slice yet.
+    @inline(__always)
+    private func touch(_ record: Int) -> Bool {
+        let residual = residuals + record
+        let slice = UInt16(truncatingIfNeeded: sequence)
+        guard residual.pointee.touchedSlice != slice else { return false }
+        residual.pointee.touchedSlice = slice
+        residual.pointee.sliceBeyondBounds = 0
+        if residual.pointee.counted == AccessTotals() {
+            residual.pointee.firstSlice = slice
+            residual.pointee.errorBeyondBounds = 0
+        }
+        return true
+    }
+
+    /// The most that a key with a record can have had in this slice without being told, above the sum of the bounds.
+    private func untoldBeyondBounds(_ touchedCount: Int) -> UInt64 {
+        let slice = UInt16(truncatingIfNeeded: sequence)
+        var most: Int64 = 0
+        for place in 0..<touchedCount {
+            let residual = residuals + Int(touched[place])
+            if residual.pointee.sliceBeyondBounds > most, residual.pointee.toldSlice != slice {
+                most = residual.pointee.sliceBeyondBounds
+            }
+        }
+        return UInt64(most)
+    }
+
+    // MARK: Telling
 
     private struct Frame {
         var bytes: Int
         var entries: [Report.Entry] = []
     }
 
-    /// Adds a slice's counts to the key's residual. Returns -1 when there is no room to remember the key.
-    private func remember(_ entry: SliceSummary.Entry, key: UnsafeRawBufferPointer, bound: UInt64) -> Int {
-        var position = table.find(key, hash: entry.hash)
-        if position < 0 {
-            position = table.insert(key, hash: entry.hash)
-            if position < 0 { return -1 }
-            residuals[position] = Residual()
-        }
-        let residual = residuals + position
-        if residual.pointee.counted == AccessTotals() {
-            residual.pointee.firstSequence = sequence
-            residual.pointee.errorBeyondBounds = 0
-        }
-        residual.pointee.counted.reads &+= entry.reads
-        residual.pointee.counted.writes &+= entry.writes
-        residual.pointee.counted.replyBytes &+= entry.replyBytes
-        residual.pointee.errorBeyondBounds += Int64(clamping: entry.error) - Int64(clamping: bound)
-        return position
+    @inline(__always)
+    private func offer(_ record: Int) {
+        let residual = residuals + record
+        selector.offer(
+            weight: min(residual.pointee.counted.accesses, UInt64(Int64.max))
+                | (residual.pointee.isWatched ? 1 << 63 : 0),
+            bytes: ReportFormat.entryBytesMin &+ Int(residual.pointee.nameLength), record: record)
     }
 
-    private func weight(at position: Int) -> UInt64 {
-        min(residuals[position].counted.accesses, UInt64(Int64.max))
-    }
-
-    /// The entries whose second ends with this slice.
-    private func dueEntries() -> [Int] {
-        let turns = UInt64(DetectionLimits.tailSlices)
-        let turn = sequence % turns
-        var due: [Int] = []
-        for position in 0..<table.highWater
-        where table.hash(at: position) % turns == turn && table.isPresent(position) {
-            due.append(position)
-        }
-        return due
-    }
-
-    private func tell(_ positions: [Int], in frame: inout Frame, bytesMax: Int) {
-        for position in positions where residuals[position].toldSequence != sequence {
-            let residual = residuals[position]
-            let span = sequence - residual.firstSequence + 1
-            let ring = UInt64(boundsThrough.count)
-            let bounds =
-                boundsThrough[Int(sequence % ring)] &- boundsThrough[Int((residual.firstSequence + ring - 1) % ring)]
-            let error = UInt64(max(0, Int64(clamping: bounds) + residual.errorBeyondBounds))
-            let key = table.key(at: position)
+    private func tell(_ records: [Int], in frame: inout Frame, bytesMax: Int) {
+        let slice = UInt16(truncatingIfNeeded: sequence)
+        let ring = UInt64(boundsThrough.count)
+        for record in records where residuals[record].toldSlice != slice {
+            let residual = residuals[record]
+            let span = UInt64(slice &- residual.firstSlice) + 1
+            let bounds = boundsThrough[Int(sequence % ring)] &- boundsThrough[Int((sequence - span) % ring)]
+            let error = UInt64(max(0, Int64(clamping: bounds) &+ residual.errorBeyondBounds))
+            let key = table.key(of: record)
             let bytes = ReportFormat.encodedBytes(
                 keyLength: key.count, reads: residual.counted.reads, writes: residual.counted.writes,
                 replyBytes: residual.counted.replyBytes, error: error, sliceSpan: UInt32(span))
@@ -163,56 +206,9 @@ public final class ReportBudget {
                 Report.Entry(
                     key: Array(key), reads: residual.counted.reads, writes: residual.counted.writes,
                     replyBytes: residual.counted.replyBytes, error: error, sliceSpan: UInt32(span)))
-            residuals[position] = Residual(toldSequence: sequence)
-        }
-    }
-}
-
-/// Keeps the entries of the largest weights out of many: a bounded binary heap with the smallest on top.
-struct TopSelector {
-    private let limit: Int
-    private var heap: [(weight: UInt64, entry: Int)] = []
-
-    init(limit: Int) {
-        self.limit = limit
-    }
-
-    mutating func offer(weight: UInt64, entry: Int) {
-        if heap.count < limit {
-            heap.append((weight, entry))
-            siftUp(heap.count - 1)
-        } else if let least = heap.first, weight > least.weight {
-            heap[0] = (weight, entry)
-            siftDown()
-        }
-    }
-
-    /// Largest weight first.
-    func sorted() -> [Int] {
-        heap.sorted { $0.weight > $1.weight || ($0.weight == $1.weight && $0.entry < $1.entry) }.map(\.entry)
-    }
-
-    private mutating func siftUp(_ start: Int) {
-        var child = start
-        while child > 0 {
-            let parent = (child - 1) / 2
-            guard heap[child].weight < heap[parent].weight else { return }
-            heap.swapAt(child, parent)
-            child = parent
-        }
-    }
-
-    private mutating func siftDown() {
-        var parent = 0
-        while true {
-            var least = parent
-            for child in [2 * parent + 1, 2 * parent + 2]
-            where child < heap.count && heap[child].weight < heap[least].weight {
-                least = child
-            }
-            guard least != parent else { return }
-            heap.swapAt(parent, least)
-            parent = least
+            residuals[record].counted = AccessTotals()
+            residuals[record].errorBeyondBounds = 0
+            residuals[record].toldSlice = slice
         }
     }
 }

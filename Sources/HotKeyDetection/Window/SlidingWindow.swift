@@ -309,17 +309,20 @@ final class SlidingWindow {
         }
         var error: UInt64 = 0
         var credit: UInt64 = 0
+        // Sums of several slices that can reach back beyond the window: what of them is older is counted too much.
+        var older: UInt64 = 0
         for age in 0..<slices {
             let cell = cell(age)
             error &+= UInt64(cell.error)
             credit &+= UInt64(cell.credit)
+            if age + DetectionLimits.tailSlices > slices { older &+= UInt64(cell.saved) }
         }
         let open = sum(bounds, ending: ending, slices: slices)
         error &+= open > credit ? open &- credit : 0
         if states[entry].insertedSlice &+ UInt64(slices) > ending {
             error &+= sum(overflows, ending: ending, slices: slices)
         }
-        return HeatSample(rule: rule, sliceMilliseconds: sliceMilliseconds, error: Double(error)) { age in
+        return HeatSample(rule: rule, sliceMilliseconds: sliceMilliseconds, error: Double(max(error, older))) { age in
             let cell = cell(age)
             return SliceCounts(
                 reads: Double(cell.reads), writes: Double(cell.writes), saved: Double(cell.saved),

@@ -35,7 +35,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
     public var readsPerSecond: Double
     public var writesPerSecond: Double
     public var bytesPerSecond: Double
-    /// The largest amount by which ``readsPerSecond`` may be too high.
+    /// The most by which the true rate of reads and writes together may be above or below the two rates together.
     public var errorPerSecond: Double
     /// Copies beside the original; nil for what the key's rule says.
     public var copies: Int?

@@ -15,7 +15,7 @@ public struct SourceDocument: RegistryDocument {
         public var readsPerSecond: Double
         public var writesPerSecond: Double
         public var bytesPerSecond: Double
-        /// The largest amount by which ``readsPerSecond`` may be too high.
+        /// The most by which the true rate of reads and writes together may be above or below the two rates together.
         public var errorPerSecond: Double
         /// The proposal counts until then, by the coordinator's clock.
         public var expiresAt: Timestamp

@@ -65,9 +65,7 @@ struct GetReport: Report {
         fields.add("kind", record.kind?.rawValue)
         if record.readsPerSecond != nil {
             let bound = NumberText.rate(record.errorPerSecond)
-            fields.add(
-                "reads/s", NumberText.rate(record.readsPerSecond) + (bound == "0" ? "" : " (at most \(bound) too high)")
-            )
+            fields.add("reads/s", NumberText.rate(record.readsPerSecond) + (bound == "0" ? "" : " (±\(bound))"))
             fields.add("writes/s", NumberText.rate(record.writesPerSecond))
             if let bytes = record.bytesPerSecond, bytes > 0 { fields.add("bytes/s", NumberText.rate(bytes)) }
         }
