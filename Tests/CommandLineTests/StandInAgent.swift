@@ -54,8 +54,9 @@ struct StandInAgent: Sendable {
 
         threading.Thread(target=accept, daemon=True).start()
         address = "127.0.0.1:%d" % server.getsockname()[1]
-        client = KazooClient(zookeeper)
-        client.start()
+        # A killed one is to be found registered, however long hkctl takes to start.
+        client = KazooClient(zookeeper, timeout=60.0)
+        client.start(timeout=60)
         document = {"schema": 1, "peer": address, "version": "0.1.0", "startedAt": "2026-11-22T10:00:00Z"}
         client.create(node, json.dumps(document).encode(), ephemeral=True)
         print("listening " + address, flush=True)
