@@ -42,10 +42,12 @@ extension FrontSession {
     }
 
     /// Whether more waits for this client than may.
-    var isBackedUp: Bool {
-        guard let options = context?.channel.syncOptions else { return false }
-        let waiting = (try? options.getOption(.bufferedWritableBytes)) ?? 0
-        return waiting + output.readableBytes > loop.configuration.outputBytesMax
+    var isBackedUp: Bool { waitingOutputBytes > loop.configuration.outputBytesMax }
+
+    /// What the client has not taken yet; 0 when it is gone.
+    var waitingOutputBytes: Int {
+        guard let options = context?.channel.syncOptions else { return 0 }
+        return ((try? options.getOption(.bufferedWritableBytes)) ?? 0) + output.readableBytes
     }
 
     // MARK: What a connection of this client's own says beside replies

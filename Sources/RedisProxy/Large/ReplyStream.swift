@@ -13,6 +13,7 @@ struct ReplyStream {
     private(set) var left: Int
     /// When the node last sent something of it, or the client last was the one to wait for.
     var progressAt: UInt64
+    private var lastWaitingBytes = 0
 
     init(session: FrontSession, totalBytes: Int, now: UInt64) {
         self.session = session
@@ -22,6 +23,13 @@ struct ReplyStream {
     }
 
     var isComplete: Bool { left == 0 }
+
+    /// A client that reads, however slowly, is not one that reads nothing.
+    mutating func noteDrain(now: UInt64) {
+        let waiting = session.waitingOutputBytes
+        if waiting < lastWaitingBytes { progressAt = now }
+        lastWaitingBytes = waiting
+    }
 
     /// What of `buffer` belongs to the reply, taken out of it.
     mutating func take(_ buffer: inout ByteBuffer, now: UInt64) -> ByteBuffer? {

@@ -392,13 +392,7 @@ final class UpstreamConnection: ChannelInboundHandler {
     /// Others are served by another connection from now on; see ``NodeState/retire(_:)``.
     func retire() {
         isRetired = true
-        for offset in 0..<pending.count {
-            switch pending[offset].target {
-            case .client(let session, _): session.holdBehindReplies()
-            case .request(let request): request.asker?.holdBehindReplies()
-            case .nobody: break
-            }
-        }
+        for offset in 0..<pending.count { pending[offset].asker?.holdBehindReplies() }
     }
 
     /// A stream is given up when the node sends nothing more of it. A client that takes nothing more may keep its own connection as
@@ -407,8 +401,16 @@ final class UpstreamConnection: ChannelInboundHandler {
         guard now > current.progressAt, now - current.progressAt > timeoutNanoseconds else { return }
         if !isReadHeld {
             close(.timeout)
-        } else if !isDedicated, pending.count > 1 {
+        } else if !isDedicated, othersWait(behind: current.session) {
             current.session.close()
+        }
+    }
+
+    /// Looked for only where a client has read nothing for long.
+    private func othersWait(behind session: FrontSession) -> Bool {
+        (1..<max(1, pending.count)).contains { offset in
+            guard let asker = pending[offset].asker else { return false }
+            return asker !== session
         }
     }
 
@@ -448,6 +450,7 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     /// Gives the connection up when its oldest command has waited too long.
     func checkTimeout(now: UInt64, timeoutNanoseconds: UInt64) {
+        if isReadHeld { stream?.noteDrain(now: now) }
         if let stream { return checkStream(stream, now: now, timeoutNanoseconds: timeoutNanoseconds) }
         guard let oldest = pending.first else { return }
         var limit = timeoutNanoseconds

@@ -22,8 +22,8 @@ public final class InMemoryEnsemble: Sendable {
         /// Calls that wait for the connection, in order.
         var waiting: [UInt64: WaitingCall] = [:]
         var nextCall: UInt64 = 1
-        var listeners: [UInt64: AsyncStream<ConnectionState>.Continuation] = [:]
-        var nextListener: UInt64 = 1
+        /// The same as ``connection``, for listeners. Sent inside the lock, which no cancellation handler takes.
+        let announced: Broadcast<ConnectionState>
         var nextWriteFault: InMemoryStore.WriteFault?
         /// Watches that fired while the connection was suspended, in order.
         var held: [(handler: Handler, event: WatchEvent)] = []
@@ -73,6 +73,7 @@ public final class InMemoryEnsemble: Sendable {
             let session = openSession(identities, &state)
             state.members[id] = Member(
                 sessionID: session, identities: identities, connection: .connected(sessionID: session),
+                announced: Broadcast(.connected(sessionID: session)),
                 queue: DispatchQueue(label: "zookeeper.in-memory"))
             return id
         }
@@ -95,18 +96,16 @@ public final class InMemoryEnsemble: Sendable {
     }
 
     func leave(_ id: UInt64) {
-        let listeners = state.withLockedValue { state -> [AsyncStream<ConnectionState>.Continuation] in
-            guard let member = state.members[id], !member.isClosed else { return [] }
+        state.withLockedValue { state in
+            guard let member = state.members[id], !member.isClosed else { return }
             endSession(member, &state)
             loseHeld(id, &state)
             for (_, call) in member.waiting.sorted(by: { $0.key < $1.key }) { call.fail(InMemoryStore.closedError) }
             state.members[id]?.waiting = [:]
             state.members[id]?.isClosed = true
             announce(.lost, id, &state)
-            defer { state.members[id]?.listeners = [:] }
-            return Array(member.listeners.values)
+            member.announced.finish()
         }
-        for listener in listeners { listener.finish() }
     }
 
     /// Drops what is kept of a member that is closed.
@@ -154,7 +153,7 @@ public final class InMemoryEnsemble: Sendable {
 
     private func announce(_ connection: ConnectionState, _ id: UInt64, _ state: inout State) {
         state.members[id]?.connection = connection
-        for listener in (state.members[id]?.listeners ?? [:]).values { listener.yield(connection) }
+        state.members[id]?.announced.send(connection)
     }
 
     private func runWaiting(_ id: UInt64, _ state: inout State) {

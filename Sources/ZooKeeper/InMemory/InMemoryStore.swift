@@ -18,6 +18,7 @@ public final class InMemoryStore: CoordinationStore, Sendable {
     public let ensemble: InMemoryEnsemble
     private let id: UInt64
     private let queue: DispatchQueue
+    private let announced: Broadcast<ConnectionState>
     private let chroot: String?
     private let operationTimeoutMilliseconds: Int
     private let maxInFlight: Int
@@ -45,7 +46,7 @@ public final class InMemoryStore: CoordinationStore, Sendable {
         self.maxInFlight = maxInFlight
         let id = ensemble.join(identities)
         self.id = id
-        queue = ensemble.state.withLockedValue { $0.members[id]!.queue }
+        (queue, announced) = ensemble.state.withLockedValue { ($0.members[id]!.queue, $0.members[id]!.announced) }
     }
 
     deinit {
@@ -70,29 +71,7 @@ public final class InMemoryStore: CoordinationStore, Sendable {
     }
 
     public var connectionStates: ConnectionStates {
-        ConnectionStates { self.listen() }
-    }
-
-    private func listen() -> AsyncStream<ConnectionState> {
-        let id = id
-        let (stream, continuation) = AsyncStream.makeStream(
-            of: ConnectionState.self, bufferingPolicy: .bufferingNewest(1))
-        let listener = ensemble.state.withLockedValue { state -> UInt64? in
-            guard let member = state.members[id] else { return nil }
-            continuation.yield(member.connection)
-            guard !member.isClosed else { return nil }
-            state.members[id]!.nextListener += 1
-            state.members[id]!.listeners[member.nextListener] = continuation
-            return member.nextListener
-        }
-        guard let listener else {
-            continuation.finish()
-            return stream
-        }
-        continuation.onTermination = { [weak ensemble] _ in
-            ensemble?.state.withLockedValue { _ = $0.members[id]?.listeners.removeValue(forKey: listener) }
-        }
-        return stream
+        ConnectionStates { [announced] in announced.stream() }
     }
 
     /// While connected the store is always in contact; the lease is that of a session of ten seconds.

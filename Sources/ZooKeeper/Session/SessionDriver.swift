@@ -18,8 +18,9 @@ final class SessionDriver: Sendable {
         case submit(UInt64, ActiveOperation, NativeSession, epoch: UInt64)
         case fail([ActiveOperation], StoreError.Code)
         case resume([CheckedContinuation<Void, Never>])
-        /// Outside the lock: it calls back into ``listen()``'s clean-up.
-        case finish([AsyncStream<ConnectionState>.Continuation])
+        /// Outside the lock, which ``withdraw(_:)`` takes when a task is cancelled: see ``Broadcast``.
+        case announce(ConnectionState, revision: UInt64)
+        case finish
         case log(Logger.Level, Logger.Message, Logger.Metadata)
     }
 
@@ -50,8 +51,8 @@ final class SessionDriver: Sendable {
         var inFlight = 0
         var deadlines = DeadlineQueue()
         var wakeAtMilliseconds: Int64?
-        var listeners: [UInt64: AsyncStream<ConnectionState>.Continuation] = [:]
-        var nextListener: UInt64 = 1
+        /// Counts announcements, which are made outside the lock.
+        var announcements: UInt64 = 0
         var closeWaiters: [CheckedContinuation<Void, Never>] = []
         var isFinished = false
     }
@@ -63,6 +64,7 @@ final class SessionDriver: Sendable {
     private let lifecycleQueue = DispatchQueue(label: "zookeeper.lifecycle")
     private let signalQueue = DispatchQueue(label: "zookeeper.signal")
     let state: NIOLockedValueBox<State>
+    private let announced = Broadcast(ConnectionState.lost)
 
     /// - Parameters:
     ///   - now: monotonic milliseconds.
@@ -137,25 +139,7 @@ final class SessionDriver: Sendable {
 
     // MARK: Listeners
 
-    func listen() -> AsyncStream<ConnectionState> {
-        let (stream, continuation) = AsyncStream.makeStream(
-            of: ConnectionState.self, bufferingPolicy: .bufferingNewest(1))
-        let id = state.withLockedValue { state -> UInt64? in
-            continuation.yield(state.machine.publicState)
-            guard !state.isFinished else { return nil }
-            defer { state.nextListener += 1 }
-            state.listeners[state.nextListener] = continuation
-            return state.nextListener
-        }
-        guard let id else {
-            continuation.finish()
-            return stream
-        }
-        continuation.onTermination = { [weak self] _ in
-            self?.state.withLockedValue { _ = $0.listeners.removeValue(forKey: id) }
-        }
-        return stream
-    }
+    func listen() -> AsyncStream<ConnectionState> { announced.stream() }
 
     // MARK: Machine
 
@@ -185,8 +169,8 @@ final class SessionDriver: Sendable {
         }
     }
 
-    /// Inside the lock: what must keep the order of decisions (announcements, queue entries) happens here, the rest is
-    /// returned.
+    /// Inside the lock: what must keep the order of decisions (numbers of announcements, queue entries) happens here, the rest
+    /// is returned.
     private func apply(_ actions: [SessionMachine.Action], _ state: inout State) -> [Effect] {
         var effects: [Effect] = []
         for action in actions {
@@ -205,7 +189,7 @@ final class SessionDriver: Sendable {
             case .inspect(let generation):
                 if let session = state.session { effects.append(.inspect(session, generation: generation)) }
             case .announce(let connection):
-                effects.append(announce(connection, &state))
+                effects += announce(connection, &state)
                 if case .connected = connection { effects += takeWaiting(&state) }
             case .abandonWatches:
                 if let session = state.session { effects.append(.abandonWatches(session)) }
@@ -257,19 +241,21 @@ final class SessionDriver: Sendable {
         }
     }
 
-    private func announce(_ connection: ConnectionState, _ state: inout State) -> Effect {
-        for listener in state.listeners.values { listener.yield(connection) }
+    private func announce(_ connection: ConnectionState, _ state: inout State) -> [Effect] {
+        state.announcements += 1
+        let log: Effect
         switch connection {
         case .connected(let id):
             state.epoch += 1
-            return .log(.info, "ZooKeeper session established", ["session": "0x\(String(id, radix: 16))"])
+            log = .log(.info, "ZooKeeper session established", ["session": "0x\(String(id, radix: 16))"])
         case .suspended:
-            return .log(.notice, "ZooKeeper connection lost, session suspended", [:])
+            log = .log(.notice, "ZooKeeper connection lost, session suspended", [:])
         case .lost:
-            return .log(
+            log = .log(
                 .notice, "ZooKeeper session ended; its ephemeral nodes are gone or about to go",
                 ["reason": "\(state.machine.isClosed ? "closed" : state.machine.lastFailure ?? "unknown")"])
         }
+        return [.announce(connection, revision: state.announcements), log]
     }
 
     private func takeWaiting(_ state: inout State) -> [Effect] {
@@ -286,15 +272,15 @@ final class SessionDriver: Sendable {
 
     private func finish(_ state: inout State) -> [Effect] {
         state.isFinished = true
-        let listeners = Array(state.listeners.values)
-        for listener in listeners { listener.yield(.lost) }
-        state.listeners = [:]
+        state.announcements += 1
         // Whoever is left had slipped in between the close and now; their calls never reached a session.
         let left = Array(state.operations.values)
         state.operations = [:]
         state.inFlight = 0
         defer { state.closeWaiters = [] }
-        return [.fail(left, .closed), .finish(listeners), .resume(state.closeWaiters)]
+        return [
+            .fail(left, .closed), .announce(.lost, revision: state.announcements), .finish, .resume(state.closeWaiters),
+        ]
     }
 
     func run(_ effects: [Effect]) {
@@ -312,8 +298,8 @@ final class SessionDriver: Sendable {
                 for operation in operations { operation.abandon(failure(operation, code)) }
             case .resume(let waiters):
                 for waiter in waiters { waiter.resume() }
-            case .finish(let listeners):
-                for listener in listeners { listener.finish() }
+            case .announce(let connection, let revision): announced.send(connection, revision: revision)
+            case .finish: announced.finish()
             case .log(let level, let message, let metadata):
                 logger.log(level: level, message, metadata: metadata)
             }
