@@ -50,15 +50,6 @@ class UpstreamRequest {
     func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {}
     /// Where its reply goes as it is: a large one goes there while it still arrives. ``receive(_:sentAt:)`` follows at its end, with the
     /// header alone.
-    /// Whose client waits for the reply, if one does.
-    var asker: FrontSession? {
-        switch target {
-        case .client(let session, _): session
-        case .request(let request): request.asker
-        case .nobody: nil
-        }
-    }
-
     var streamPlace: (session: FrontSession, slot: UInt32)? { nil }
     /// How long it may take on a connection of one client's own, where an ordinary reply may take `normal`; `nil`: for ever. On a
     /// shared connection `normal` holds for everything.
@@ -116,6 +107,15 @@ struct PendingReply {
     let sentAt: UInt64
     /// Whether this command is a probe of a half-open breaker.
     let isProbe: Bool
+
+    /// Whose client waits for the reply, if one does.
+    var asker: FrontSession? {
+        switch target {
+        case .client(let session, _): session
+        case .request(let request): request.asker
+        case .nobody: nil
+        }
+    }
 
     var streamPlace: (session: FrontSession, slot: UInt32)? {
         switch target {
