@@ -2,6 +2,8 @@
 public enum RESPLimits {
     /// Longest line that is not data: a length header or an inline command. Redis: `PROTO_INLINE_MAX_SIZE`.
     public static let lineBytesMax = 64 * 1024
+    /// Longest line of a reply that is data: an error, a simple string, a big number.
+    public static let textLineBytesMax = 64 * 1024 * 1024
     /// Largest single argument. Redis: `proto-max-bulk-len`, 512 MB by default.
     public static let bulkBytesMax = 512 * 1024 * 1024
     /// Largest command. Redis: `client-query-buffer-limit`, 1 GB by default.

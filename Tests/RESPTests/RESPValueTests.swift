@@ -7,6 +7,13 @@ import Testing
     /// Only the outermost value is a push: inside another one it would stand beside the elements.
     private static let depthMax = 4
 
+    /// Written again, replacement characters would be longer than what the header says.
+    @Test func refusesAVerbatimStringWithoutAFormat() {
+        for wire in ["=5\r\n".bytes + [0xFF] + "xy:a\r\n".bytes, "=3\r\ntxt\r\n".bytes, "=5\r\ntxt a\r\n".bytes] {
+            #expect(throws: RESPError.self) { try RESPValue(decoding: wire) }
+        }
+    }
+
     private static func random(_ random: inout SeededGenerator, depth: Int) -> RESPValue {
         func text() -> String {
             String((0..<Int.random(in: 0...6, using: &random)).map { _ in "aé€ 1\\".randomElement(using: &random)! })

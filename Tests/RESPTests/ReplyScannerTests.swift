@@ -45,6 +45,24 @@ import Testing
         #expect(ScannerFeed.scan(text.bytes).error?.code == .malformedReply)
     }
 
+    /// Looked at once, not again for each piece: that would be 17 billion bytes.
+    @Test(.timeLimit(.minutes(1))) func aLongLineInManyPiecesIsReadOnce() {
+        let line = "-".bytes + [UInt8](repeating: UInt8(ascii: "e"), count: 2 * 1024 * 1024) + "\r\n".bytes
+        var scanner = ReplyScanner()
+        line.withUnsafeBytes { bytes in
+            for count in stride(from: 128, to: bytes.count, by: 128) {
+                let found = try? scanner.scan(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+                #expect(found == .some(nil))
+            }
+            #expect((try? scanner.scan(bytes)) == bytes.count)
+        }
+    }
+
+    @Test func boundsTextLines() {
+        let line = "+".bytes + [UInt8](repeating: UInt8(ascii: "x"), count: RESPLimits.textLineBytesMax)
+        #expect(ScannerFeed.scan(line).error?.code == .malformedReply)
+    }
+
     @Test func boundsHeadersButNotErrorTexts() {
         let long = String(repeating: "1", count: RESPLimits.lineBytesMax + 10)
         for type in [":", "$", "*", "%", "_", "#"] {

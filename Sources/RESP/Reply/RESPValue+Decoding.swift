@@ -47,10 +47,12 @@ extension RESPValue {
             case UInt8(ascii: "!"): return .error(String(decoding: try bulk() ?? [], as: UTF8.self))
             case UInt8(ascii: "="):
                 let contents = try bulk() ?? []
-                guard contents.count >= 4, contents[3] == UInt8(ascii: ":") else {
-                    throw RESPError(.malformedReply, "a verbatim string without a format")
+                guard contents.count >= 4, contents[3] == UInt8(ascii: ":"),
+                    let format = String(validating: contents[..<3], as: UTF8.self)
+                else {
+                    throw RESPError(.malformedReply, "a verbatim string without a format of three letters")
                 }
-                return .verbatim(format: String(decoding: contents[..<3], as: UTF8.self), Array(contents[4...]))
+                return .verbatim(format: format, Array(contents[4...]))
             case UInt8(ascii: "*"): return try elements(depth).map(RESPValue.array) ?? .null
             case UInt8(ascii: "~"): return .set(try elements(depth) ?? [])
             case UInt8(ascii: ">"):

@@ -6,6 +6,8 @@ public struct ReplyScanner {
     private var position = 0
     /// Values still to come until the reply is whole.
     private var valuesLeft = 1
+    /// How far the end of the line at `position` has been looked for in vain.
+    private var searched = 0
 
     public init() {}
 
@@ -15,10 +17,12 @@ public struct ReplyScanner {
         while valuesLeft > 0 {
             guard position < bytes.count else { return nil }
             let type = bytes[position]
-            guard let end = lineEnd(bytes, from: position + 1) else {
-                if bytes.count - position > RESPLimits.lineBytesMax, !Self.isUnboundedLine(type) {
-                    throw RESPError(.malformedReply, "a header of more than \(RESPLimits.lineBytesMax) bytes")
+            guard let end = lineEnd(bytes, from: max(position + 1, searched)) else {
+                let bytesMax = Self.isTextLine(type) ? RESPLimits.textLineBytesMax : RESPLimits.lineBytesMax
+                guard bytes.count - position <= bytesMax else {
+                    throw RESPError(.malformedReply, "a line of more than \(bytesMax) bytes")
                 }
+                searched = bytes.count - 1
                 return nil
             }
             switch type {
@@ -56,11 +60,12 @@ public struct ReplyScanner {
         let length = position
         position = 0
         valuesLeft = 1
+        searched = 0
         return length
     }
 
-    /// Errors and simple strings are lines of any length (a script's error text may be long).
-    private static func isUnboundedLine(_ type: UInt8) -> Bool {
+    /// Errors and simple strings are lines that may be long (a script's error text).
+    private static func isTextLine(_ type: UInt8) -> Bool {
         type == UInt8(ascii: "+") || type == UInt8(ascii: "-") || type == UInt8(ascii: "(")
     }
 
