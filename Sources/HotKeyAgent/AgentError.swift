@@ -7,6 +7,8 @@ public struct AgentError: Error, Sendable, CustomStringConvertible {
         case unreachablePeer
         /// The peer listener would let other hosts in without asking who they are.
         case openPeer
+        /// A socket that was handed over at the start cannot be used.
+        case unusableSocket
         /// A command of the agent's own was called wrongly.
         case badCommand
         /// A service of the agent ended although nobody asked it to.

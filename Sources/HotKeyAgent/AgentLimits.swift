@@ -24,6 +24,12 @@ enum AgentLimits {
     static let changesPerMessageMax = 1_000
     /// How often files of certificates and passwords are looked at.
     static let securityFilesCheckMilliseconds = 2_000
+    /// Files and sockets that are kept free for the agent itself: connections to cache nodes, to ZooKeeper, between agents.
+    static let ownFiles = 256
+    /// Sockets that the process which started this one may hand over.
+    static let inheritedSocketsMax = 16
+    /// How often an agent that takes over tries again to open its admin listener, which the one before it has until it has ended.
+    static let adminRetryMilliseconds = 50
     /// Waiting `HK.REPORTS` calls.
     static let reportWaitersMax = 1_000
 }

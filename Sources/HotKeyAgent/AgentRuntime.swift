@@ -26,11 +26,15 @@ public struct AgentRuntime: Service {
     private let zookeeper: ZooKeeperConfiguration?
     private let security: AgentSecurity
     private let reloads: AsyncStream<Void>
+    private let sockets: InheritedSockets
 
     /// Throws when the configuration cannot work; nothing has been started then.
-    /// - Parameter reloads: each element makes the agent look at its files of certificates and passwords at once.
+    /// - Parameters:
+    ///   - reloads: each element makes the agent look at its files of certificates and passwords at once.
+    ///   - sockets: listen already at the addresses of the configuration, and are used for them.
     public init(
-        configuration: AgentConfiguration, logger: Logger, reloads: AsyncStream<Void> = AsyncStream { $0.finish() }
+        configuration: AgentConfiguration, logger: Logger, reloads: AsyncStream<Void> = AsyncStream { $0.finish() },
+        sockets: InheritedSockets = InheritedSockets()
     ) throws {
         self.configuration = configuration
         self.logger = logger
@@ -45,6 +49,9 @@ public struct AgentRuntime: Service {
         }
         security = try AgentSecurity(configuration)
         self.reloads = reloads
+        try sockets.check(
+            against: [configuration.appListener, .tcp(configuration.peer)].compactMap { $0 })
+        self.sockets = sockets
         zookeeper =
             configuration.standalone
             ? nil
@@ -72,14 +79,14 @@ public struct AgentRuntime: Service {
         let commands = AgentCommands()
         let keysMax = configuration.detection.keysPerSliceMax
         let proxy = try await ProxyServer(
-            configuration: configuration.proxyConfiguration(hashSeed: hashSeed, upstreamSecurity: security.upstream),
+            configuration: proxyConfiguration(hashSeed: hashSeed),
             group: group, topology: nil,
             agentCommands: commands, logger: logger, makeRecorder: { _ in LoopCounter(keysMax: keysMax) })
         try await proxy.start()
         do {
             let peer = try await proxy.listen(
                 on: .tcp(host: configuration.peer.host, port: configuration.peer.port), role: .peer,
-                security: security.peer)
+                security: security.peer, inherited: sockets.descriptor(for: .tcp(configuration.peer)))
             try await store.start(configuration, paths: paths, id: id, logger: logger)
             try await serve(group, proxy, commands, store.store, hashSeed: hashSeed, peer: peer)
         } catch {
@@ -133,7 +140,8 @@ public struct AgentRuntime: Service {
         commands.connect(to: view)
         let isDraining = NIOLockedValueBox(false)
         let admin = AdminServer(
-            address: configuration.admin, view: view, isDraining: isDraining, logger: logger)
+            address: configuration.admin, view: view, isDraining: isDraining, logger: logger,
+            takesOver: !sockets.isEmpty)
         try await withThrowingTaskGroup(of: Ending.self) { tasks in
             func service(_ name: String, _ body: @escaping @Sendable () async throws -> Void) {
                 tasks.addTask {
@@ -177,10 +185,26 @@ public struct AgentRuntime: Service {
         case asked
     }
 
+    /// With as many clients as the process may have sockets for.
+    private func proxyConfiguration(hashSeed: UInt64) -> ProxyConfiguration {
+        var proxy = configuration.proxyConfiguration(hashSeed: hashSeed, upstreamSecurity: security.upstream)
+        let limit = OpenFiles.raiseLimit()
+        proxy.clientsMax = OpenFiles.clientsMax(proxy.clientsMax, limit: limit)
+        if proxy.clientsMax < configuration.limits.clientsMax {
+            logger.warning(
+                """
+                this process may have \(limit) files open, which are too few for \(configuration.limits.clientsMax) clients: more than \
+                \(proxy.clientsMax) are refused. Raise the limit (ulimit -n, LimitNOFILE=) or lower clientsMax
+                """)
+        }
+        return proxy
+    }
+
     private func openAppListener(_ proxy: ProxyServer) async throws {
         guard let listen = configuration.appListener else { return }
         let address = try await proxy.listen(
-            on: ProxyServer.Address(listen), role: .app, security: security.listen)
+            on: ProxyServer.Address(listen), role: .app, security: security.listen,
+            inherited: sockets.descriptor(for: listen))
         logger.notice("serving apps", metadata: ["listen": "\(address)"])
     }
 }

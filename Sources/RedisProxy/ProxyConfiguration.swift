@@ -20,6 +20,9 @@ public struct ProxyConfiguration: Sendable {
     public var outputBytesMax = 16 * 1024 * 1024
     /// Clients of all listeners together; more are refused with an error, as Redis does.
     public var clientsMax = 10_000
+    /// A client that has said nothing and got nothing for this long is disconnected; 0: never. As Redis's `timeout`, it does not
+    /// concern those that wait or listen.
+    public var clientIdleSeconds = 0
     /// Local cache of the whole process; each event loop has its share.
     public var cacheBytes = 64 * 1024 * 1024
     public var cacheValueBytesMax = 1024 * 1024

@@ -42,7 +42,8 @@ public final class ProxyServer: Sendable {
     private struct State {
         var listeners: [any Channel] = []
         var sockets: [UnixListener] = []
-        var clients = 0
+        /// Counted apart: clients of apps must not keep other agents out, without whom nothing of this one is known.
+        var clients: [Role: Int] = [:]
         var nextClientID: UInt64 = 0
         var isApplying = false
         var timesSwitchedOff = 0
@@ -93,13 +94,22 @@ public final class ProxyServer: Sendable {
     /// A Unix socket is made with the permissions asked for and removed by ``drain(graceMilliseconds:)``. One that another process
     /// listens on is not touched; one that nobody listens on any more is replaced.
     ///
+    /// - Parameter descriptor: a socket that listens at `address` already, from the process that started this one. It is used instead
+    ///   of a new one and closed by ``drain(graceMilliseconds:)``; its queue of connections stays with whoever else has it open.
+    ///
     /// Errors: ``RedisProxyError/Code/cannotListen`` with the reason.
     public func listen(
-        on address: Address, role: Role, security: ListenerSecurity = ListenerSecurity()
+        on address: Address, role: Role, security: ListenerSecurity = ListenerSecurity(),
+        inherited descriptor: CInt? = nil
     ) async throws -> Address {
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.backlog, value: RedisProxyLimits.backlog)
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptPause())
+                }
+            }
             .childChannelOption(.allowRemoteHalfClosure, value: true)
             .childChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture { try accept(channel, role, security) }
@@ -108,8 +118,15 @@ public final class ProxyServer: Sendable {
             let channel: any Channel
             switch address {
             case .tcp(let host, let port):
-                channel = try await bootstrap.childChannelOption(.socketOption(.tcp_nodelay), value: 1)
-                    .bind(host: host, port: port).get()
+                let bootstrap = bootstrap.tcpClientOptions()
+                channel =
+                    if let descriptor {
+                        try await bootstrap.withBoundSocket(descriptor).get()
+                    } else {
+                        try await bootstrap.bind(host: host, port: port).get()
+                    }
+            case .unixSocket where descriptor != nil:
+                channel = try await bootstrap.withBoundSocket(descriptor!).get()
             case .unixSocket(let path):
                 let socket = try UnixListener(
                     path: path, mode: security.socketMode, group: security.socketGroup,
@@ -130,8 +147,9 @@ public final class ProxyServer: Sendable {
 
     private func accept(_ channel: any Channel, _ role: Role, _ security: ListenerSecurity) throws {
         let id = state.withLockedValue { state -> UInt64? in
-            guard state.clients < configuration.clientsMax else { return nil }
-            state.clients += 1
+            let clientsMax = role == .app ? configuration.clientsMax : RedisProxyLimits.peersMax
+            guard state.clients[role, default: 0] < clientsMax else { return nil }
+            state.clients[role, default: 0] += 1
             state.nextClientID += 1
             return state.nextClientID
         }
@@ -143,7 +161,7 @@ public final class ProxyServer: Sendable {
             try channel.pipeline.syncOperations.addHandler(ClientRefusal())
             return
         }
-        channel.closeFuture.whenComplete { [state] _ in state.withLockedValue { $0.clients -= 1 } }
+        channel.closeFuture.whenComplete { [state] _ in state.withLockedValue { $0.clients[role, default: 0] -= 1 } }
         try security.tls?.secure(channel, handshakeMilliseconds: configuration.handshakeMilliseconds)
         let session = FrontSession(
             loop: loop, role: role == .app ? .app : .peer, id: id, access: security.access)
@@ -265,14 +283,23 @@ public final class ProxyServer: Sendable {
         }
         // First the files: while one is there and nobody listens, it looks like a dead process's.
         for socket in sockets { socket.remove() }
-        for listener in listeners { try? await listener.close() }
-        _ = try? await onEveryLoop { loop in
-            for session in loop.sessions.values { session.drain() }
-        }
+        for listener in listeners { try? await close(listener) }
+        _ = try? await onEveryLoop { $0.drainClients() }
         let deadline = NIODeadline.now() + .milliseconds(graceMilliseconds)
-        while state.withLockedValue({ $0.clients }) > 0, NIODeadline.now() < deadline {
+        while state.withLockedValue({ $0.clients.values.contains { $0 > 0 } }), NIODeadline.now() < deadline {
             try? await Task.sleep(for: .milliseconds(10))
         }
+    }
+
+    /// Closes a listener so that no connection which it has taken from its queue is lost.
+    ///
+    /// NIO hands one it has accepted to another event loop, has it back, and closes it when the listener has closed meanwhile. So
+    /// nothing more is accepted first, and what is between the loops gets through: there, and back.
+    private func close(_ listener: any Channel) async throws {
+        try await listener.setOption(.autoRead, value: false).get()
+        _ = try await onEveryLoop { _ in }
+        try await listener.eventLoop.submit {}.get()
+        try await listener.close()
     }
 
     /// Ends every connection. The proxy cannot be used any more.

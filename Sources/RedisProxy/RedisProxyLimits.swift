@@ -40,6 +40,18 @@ public enum RedisProxyLimits {
     static let listenerProbeTicks = 10
     /// Connections that wait to be accepted.
     static let backlog: Int32 = 1024
+    /// Connections to the peer listener at once: the coordinator's, and those of tools.
+    static let peersMax = 128
+    /// How long nothing is accepted after the process had no file descriptor for a connection.
+    static let acceptPauseMilliseconds: Int64 = 100
+    /// As Redis with `tcp-keepalive 300`: a client whose host is gone is found out within ten minutes.
+    static let keepAliveSeconds: Int = 300
+    static let keepAliveIntervalSeconds: Int = 100
+    static let keepAliveProbes: Int = 3
+    /// A client that has just connected has a command on its way: it is let go this long after it connected, not at once.
+    static let newClientNanoseconds: UInt64 = 1_000_000_000
+    /// How often clients that have been idle for too long are looked for.
+    static let idleCheckTicks = 10
     /// As Redis: what a client may send before it has authenticated itself.
     static let unauthenticatedArgumentsMax = 10
     static let unauthenticatedBulkBytesMax = 16 * 1024

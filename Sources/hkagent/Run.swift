@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import HotKeyAgent
 import Logging
 import ServiceLifecycle
@@ -32,7 +33,11 @@ extension HKAgent {
             let (reloads, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
             async let _ = forwardHangUps(to: continuation)
             var group = ServiceGroupConfiguration(
-                services: [try AgentRuntime(configuration: configuration, logger: logger, reloads: reloads)],
+                services: [
+                    try AgentRuntime(
+                        configuration: configuration, logger: logger, reloads: reloads,
+                        sockets: try InheritedSockets(environment: ProcessInfo.processInfo.environment))
+                ],
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
             group.maximumGracefulShutdownDuration = .milliseconds(
                 configuration.shutdownGraceMilliseconds + ConfigurationLimits.shutdownMarginMilliseconds)

@@ -3,12 +3,15 @@ import NIOCore
 import NIOPosix
 import RESP
 
-/// A cache node for what no Redis does here: one whose clock is set without the machine's, and one that does not speak RESP.
+/// A cache node for what no Redis does here: one whose clock is set without the machine's, and one that does not speak RESP or breaks
+/// off.
 final class StandInNode: Sendable {
     enum Manner: Sendable {
         case rubbish
         /// Keeps what it is given; its clock goes wrong by so many seconds.
         case clock
+        /// Ends the connection in the middle of the reply to a `GET`, which is two replies' worth of bytes long.
+        case breaksOff
     }
 
     let port: Int
@@ -63,7 +66,16 @@ private final class StandInHandler: ChannelInboundHandler {
         var more = unwrapInboundIn(data)
         input.writeBuffer(&more)
         var output = ByteBuffer()
-        while let words = nextCommand() { answer(words, &output) }
+        while let words = nextCommand() {
+            guard state.with({ $0.manner }) == .breaksOff, words[0] == Array("GET".utf8) else {
+                answer(words, &output)
+                continue
+            }
+            output.writeString("$4096\r\nhalf a value\r\n+OK\r\n")
+            let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+            context.writeAndFlush(wrapOutboundOut(output)).whenComplete { _ in bound.value.close(promise: nil) }
+            return
+        }
         context.writeAndFlush(wrapOutboundOut(output), promise: nil)
     }
 

@@ -10,7 +10,7 @@ swift_version_min=6.2
 repository_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # What `swift format` looks at.
-swift_sources=(Sources Tests Benchmarks/Sources Benchmarks/Package.swift Package.swift)
+swift_sources=(Sources Tests Benchmarks/Sources Benchmarks/Package.swift Fuzzing/Sources/Fuzz Fuzzing/Package.swift Package.swift)
 
 say() { printf '%s\n' "$*"; }
 

@@ -1,3 +1,4 @@
+import Glibc
 import Hummingbird
 import Logging
 import NIOConcurrencyHelpers
@@ -9,6 +10,8 @@ struct AdminServer: Sendable {
     let view: AgentView
     let isDraining: NIOLockedValueBox<Bool>
     let logger: Logger
+    /// Whether the agent before this one may still have the address: then it is waited for.
+    var takesOver = false
 
     /// Serves until cancelled, also while the agent shuts down. Throws when it cannot listen.
     func run() async throws {
@@ -38,7 +41,15 @@ struct AdminServer: Sendable {
             router: router, configuration: .init(address: bound, serverName: "hkagent"), logger: quiet)
         // A child task would see the agent's graceful shutdown and close its listener at once, while a load balancer that polls
         // /readyz has to be told that the agent is draining. Ended by cancellation, which comes after the drain.
-        let serving = Task.detached { try await application.run() }
+        let serving = Task.detached {
+            while true {
+                do {
+                    return try await application.run()
+                } catch let error as IOError where takesOver && error.errnoCode == EADDRINUSE {
+                    try await Task.sleep(for: .milliseconds(AgentLimits.adminRetryMilliseconds))
+                }
+            }
+        }
         try await withTaskCancellationHandler {
             try await serving.value
         } onCancel: {

@@ -146,6 +146,8 @@ public struct AgentConfiguration: Sendable, Hashable {
         public var heldRequestBytesMax = AgentConfiguration.proxy.heldRequestBytesMax
         public var pipelineDepthMax = AgentConfiguration.proxy.pipelineDepthMax
         public var clientsMax = AgentConfiguration.proxy.clientsMax
+        /// 0: never.
+        public var clientIdleSeconds = AgentConfiguration.proxy.clientIdleSeconds
         public var outputBytesMax = AgentConfiguration.proxy.outputBytesMax
         public var tlsHandshakeMilliseconds = Int(AgentConfiguration.proxy.handshakeMilliseconds)
     }
@@ -199,6 +201,7 @@ extension AgentConfiguration {
         proxy.pipelineDepthMax = limits.pipelineDepthMax
         proxy.outputBytesMax = limits.outputBytesMax
         proxy.clientsMax = limits.clientsMax
+        proxy.clientIdleSeconds = limits.clientIdleSeconds
         proxy.cacheBytes = localCache.capacityBytes
         proxy.cacheValueBytesMax = localCache.valueBytesMax
         proxy.breaker = breaker.circuitBreaker

@@ -216,7 +216,13 @@ extension Setting {
             "Requests of one client in flight; beyond it the agent reads no further from that client."),
         Setting(
             "clientsMax", \Agent.Limits.clientsMax, .integer(1...1_000_000),
-            "Clients connected at once; one more is told so and disconnected."),
+            "App clients connected at once; one more is told so and disconnected. The peer listener takes 128."),
+        Setting(
+            "clientIdleSeconds", \Agent.Limits.clientIdleSeconds, .integer(0...31_536_000),
+            """
+            A client that has said nothing and got nothing for this long is disconnected, unless it waits or listens; 0: never. \
+            Redis calls it timeout.
+            """),
         Setting(
             "outputBytesMax", \Agent.Limits.outputBytesMax, .integer(1024...(16 << 30)),
             "Bytes of replies that wait for one client to read them; beyond it the agent reads no further from that client."

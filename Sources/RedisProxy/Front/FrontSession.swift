@@ -54,6 +54,9 @@ final class FrontSession: ChannelInboundHandler {
     /// Before a Redis Cluster: what may have to be sent again.
     var resends: ClientResends?
 
+    let connectedAt: UInt64
+    /// When bytes last came from this client or went to it.
+    private(set) var activeAt: UInt64
     private(set) var context: ChannelHandlerContext?
     private var parser: CommandParser
     var replies = ReplyQueue()
@@ -99,6 +102,8 @@ final class FrontSession: ChannelInboundHandler {
         self.role = role
         self.id = id
         self.access = access
+        connectedAt = loop.now
+        activeAt = loop.now
         isAuthenticated = access == nil
         isOrdinary = access == nil
         isPlain = access == nil && role == .app
@@ -154,6 +159,7 @@ final class FrontSession: ChannelInboundHandler {
         guard !loop.isShutDown else { return }
         guard !isEnding else { return }
         loop.updateNow()
+        activeAt = loop.now
         var buffer = unwrapInboundIn(data)
         if var rest = input {
             input = nil
@@ -388,6 +394,7 @@ final class FrontSession: ChannelInboundHandler {
     }
 
     private func flushOutput(_ context: ChannelHandlerContext) {
+        activeAt = loop.now
         if output.readableBytes > 0 {
             context.writeAndFlush(wrapOutboundOut(output), promise: nil)
             // When the write was taken whole, the storage is ours alone again and is used again; otherwise a new one is made.
@@ -440,7 +447,7 @@ final class FrontSession: ChannelInboundHandler {
     }
 
     /// Answers what has been read and closes then.
-    func drain() {
+    func drainNow() {
         isDraining = true
         isInputClosed = true
         touch()

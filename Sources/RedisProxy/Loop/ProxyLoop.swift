@@ -80,6 +80,7 @@ final class ProxyLoop {
     private var dirtyConnections: [UpstreamConnection] = []
     private var isFlushScheduled = false
     private var tickTask: RepeatedTask?
+    var ticksUntilIdleCheck = RedisProxyLimits.idleCheckTicks
     private(set) var isShutDown = false
 
     init(
@@ -132,6 +133,7 @@ final class ProxyLoop {
         for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
         if !leavingNodes.isEmpty { endLeaving() }
         hub.tick()
+        closeIdleClientsIfDue()
     }
 
     func shutDown() {
