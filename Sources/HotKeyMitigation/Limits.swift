@@ -31,6 +31,10 @@ public enum HotKeyMitigationLimits {
     /// How many entries one eviction looks at.
     static let evictionScan = 16
 
+    // Replicas
+    /// How many answers of a primary are kept until a replica has got that far.
+    static let replicaMarksMax = 16
+
     // Copies
     /// The most copies of one key, home not counted.
     public static let copiesMax = 16

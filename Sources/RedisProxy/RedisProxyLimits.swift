@@ -94,6 +94,9 @@ public enum RedisProxyLimits {
     static let slotRefreshPeriodNanoseconds: UInt64 = 30_000_000_000
     /// How many nodes are asked one after the other before there is a pause.
     static let slotCandidatesMax = 16
+    /// Replicas of one primary that are read, and how often they and their primary are asked how far they are.
+    static let replicasReadMax = 4
+    static let replicaQuestionTicks = 2
     /// Addresses of one cluster, and bytes of one.
     static let clusterNodesMax = 4096
     static let hostBytesMax = 255

@@ -25,7 +25,7 @@ import Testing
         )
         try roundTrip(
             RulesDocument(),
-            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"pattern":"*","reentrySeconds":60,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdPerSecond":1000,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
+            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdPerSecond":1000,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
         )
         try roundTrip(
             PinsDocument(

@@ -77,6 +77,7 @@ struct ActingPlan: Sendable {
         let lifetimes = HotKeyPolicy.split(capNanoseconds: capNanoseconds, kind: mitigation)
         let policy = HotKeyPolicy(
             key: name.bytes, kind: mitigation, copies: mitigation.usesCopies ? wantedCopies : 0,
+            readsReplicas: mitigation.usesCopies && rule.replicaReads,
             localLifetimeNanoseconds: lifetimes.localLifetimeNanoseconds,
             copyLifetimeNanoseconds: lifetimes.copyLifetimeNanoseconds,
             staleOnErrorNanoseconds: UInt64(rule.staleOnErrorCapSeconds * 1e9))

@@ -74,6 +74,9 @@ extension AgentView {
         metrics.counter("hotkey_local_hits_total", "Reads answered from the local cache.", statistics.localHits)
         metrics.counter("hotkey_fill_waits_total", "Reads that waited for another's fill.", statistics.fillWaits)
         metrics.counter("hotkey_copy_reads_total", "Reads of hot keys answered by a copy.", statistics.copyReads)
+        metrics.counter(
+            "hotkey_replica_reads_total", "Reads of hot keys answered by a replica of a Redis Cluster.",
+            statistics.replicaReads)
         metrics.counter("hotkey_copy_misses_total", "Copies that had no value when read.", statistics.copyMisses)
         metrics.counter("hotkey_copy_fills_total", "Values stored in copies.", statistics.copyFills)
         metrics.counter("hotkey_home_reads_total", "Reads of hot keys sent to their home.", statistics.hotHomeReads)

@@ -21,20 +21,23 @@ public struct HotKeyPolicy: Sendable, Hashable {
     public var kind: MitigationKind
     /// The number of copies wanted besides home; 0 is none. Counted up to `HotKeyMitigationLimits.copiesMax`.
     public var copies: Int
+    /// Whether the replicas of a Redis Cluster may be read, where no copies are made.
+    public var readsReplicas: Bool
     /// How long a local reply may be served after its request was sent.
     public var localLifetimeNanoseconds: UInt64
-    /// How long a copy may be served after the home read that filled it was sent.
+    /// How long a copy may be served after the home read that filled it was sent; how far a replica may be behind.
     public var copyLifetimeNanoseconds: UInt64
     /// How long a local reply may be served after its request was sent while home cannot be reached; 0 is never.
     public var staleOnErrorNanoseconds: UInt64
 
     public init(
-        key: [UInt8], kind: MitigationKind, copies: Int, localLifetimeNanoseconds: UInt64,
+        key: [UInt8], kind: MitigationKind, copies: Int, readsReplicas: Bool = false, localLifetimeNanoseconds: UInt64,
         copyLifetimeNanoseconds: UInt64, staleOnErrorNanoseconds: UInt64
     ) {
         self.key = key
         self.kind = kind
         self.copies = copies
+        self.readsReplicas = readsReplicas
         self.localLifetimeNanoseconds = localLifetimeNanoseconds
         self.copyLifetimeNanoseconds = copyLifetimeNanoseconds
         self.staleOnErrorNanoseconds = staleOnErrorNanoseconds

@@ -70,6 +70,9 @@ public struct Rule: Codable, Sendable, Hashable {
     public var action: Action
     /// Copies beside the original.
     public var copies: Int
+    /// In a Redis Cluster, where copies are not made, reads that the action would spread over copies go to the replicas of the key's
+    /// slot as well, as far as these are known to be within the staleness cap.
+    public var replicaReads: Bool
     public var stalenessCapMilliseconds: Int
     /// How old a value may be served while the key's home cannot be reached; 0 for never.
     public var staleOnErrorCapSeconds: Double
@@ -79,7 +82,7 @@ public struct Rule: Codable, Sendable, Hashable {
         windowMilliseconds: Int = 1_000, confirmSlices: Int = 2, confirmOfSlices: Int = 3, instantMultiple: Double = 10,
         leaveRatio: Double = 0.4, coolDownSeconds: Double = 15,
         minimumHotSeconds: Double = 30, reentrySeconds: Double = 60, writeHotRatio: Double = 0.1,
-        action: Action = .both, copies: Int = 3, stalenessCapMilliseconds: Int = 1_000,
+        action: Action = .both, copies: Int = 3, replicaReads: Bool = false, stalenessCapMilliseconds: Int = 1_000,
         staleOnErrorCapSeconds: Double = 60
     ) {
         self.pattern = pattern
@@ -96,6 +99,7 @@ public struct Rule: Codable, Sendable, Hashable {
         self.writeHotRatio = writeHotRatio
         self.action = action
         self.copies = copies
+        self.replicaReads = replicaReads
         self.stalenessCapMilliseconds = stalenessCapMilliseconds
         self.staleOnErrorCapSeconds = staleOnErrorCapSeconds
     }
@@ -104,6 +108,7 @@ public struct Rule: Codable, Sendable, Hashable {
         case pattern, thresholdPerSecond, thresholdBytesPerSecond, windowMilliseconds, confirmSlices, confirmOfSlices,
             instantMultiple,
             leaveRatio, coolDownSeconds, minimumHotSeconds, reentrySeconds, writeHotRatio, action, copies,
+            replicaReads,
             stalenessCapMilliseconds, staleOnErrorCapSeconds
     }
 
@@ -123,6 +128,7 @@ public struct Rule: Codable, Sendable, Hashable {
         writeHotRatio = try fields.decode(.writeHotRatio, default: writeHotRatio)
         action = try fields.decode(.action, default: action)
         copies = try fields.decode(.copies, default: copies)
+        replicaReads = try fields.decode(.replicaReads, default: replicaReads)
         stalenessCapMilliseconds = try fields.decode(.stalenessCapMilliseconds, default: stalenessCapMilliseconds)
         staleOnErrorCapSeconds = try fields.decode(.staleOnErrorCapSeconds, default: staleOnErrorCapSeconds)
     }

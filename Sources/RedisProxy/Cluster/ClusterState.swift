@@ -21,6 +21,8 @@ final class ClusterState {
     private var owners = [NodeState?](repeating: nil, count: ClusterSlot.count)
     /// Who belongs to the cluster by its own word.
     private var members: Set<ClusterAddress> = []
+    private var replicas: [ClusterAddress: [ClusterAddress]] = [:]
+    private(set) lazy var replicaReads = ReplicaReads(loop: loop, cluster: self)
     /// Whether the cluster has told its slots. Until then commands wait: a seed that is no node of a cluster would carry them out.
     private(set) var hasMap = false
     static let slotsAreUnknown =
@@ -45,6 +47,9 @@ final class ClusterState {
     /// client could overtake each other.
     private func anyNode(_ slot: Int) -> NodeState { loop.nodes[slot % loop.nodes.count] }
 
+    /// As the cluster told them last.
+    func replicas(of primary: ClusterAddress) -> [ClusterAddress] { replicas[primary] ?? [] }
+
     func node(for target: Target, slot: Int?) -> NodeState? {
         switch target {
         case .home: slot.map { home(ofSlot: $0) }
@@ -59,9 +64,8 @@ final class ClusterState {
         if let node = known[address] { return node }
         let seed = seeds.first { ClusterAddress($0) == address }
         guard seed != nil || members.contains(address) else { return nil }
-        let text = ProxyNode(name: "", host: address.host, port: address.port).address
         let node = NodeState(
-            node: seed ?? ProxyNode(name: text, host: address.host, port: address.port), loop: loop)
+            node: seed ?? ProxyNode(name: address.text, host: address.host, port: address.port), loop: loop)
         known[address] = node
         return node
     }
@@ -85,6 +89,7 @@ final class ClusterState {
     func adopt(_ map: SlotMap) {
         hasMap = true
         members = map.members
+        replicas = map.replicas
         var nodes: [NodeState] = []
         for address in map.primaries { if let node = node(at: address) { nodes.append(node) } }
         var isChanged = false
@@ -113,6 +118,7 @@ final class ClusterState {
     func change(seeds: [ProxyNode]) { self.seeds = seeds }
 
     private func ownersChanged() {
+        replicaReads.fence()
         holdClients()
         loop.hub.topologyChanged()
     }
@@ -200,6 +206,7 @@ final class ClusterState {
     }
 
     func shutDown() {
+        replicaReads.shutDown()
         for node in known.values { node.shutDown() }
         known = [:]
         owners = [NodeState?](repeating: nil, count: ClusterSlot.count)
@@ -235,6 +242,7 @@ extension ProxyLoop {
         slotDiscovery = nil
         // One node alone is another matter than a cluster of one.
         chooseRoutes()
+        old.replicaReads.shutDown()
         for node in old.known.values where !nodes.contains(where: { $0 === node }) { letGo(node) }
     }
 

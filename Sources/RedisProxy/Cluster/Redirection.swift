@@ -19,6 +19,8 @@ struct ClusterAddress: Hashable, Sendable {
         host = node.host
         port = node.port
     }
+
+    var text: String { ProxyNode(name: "", host: host, port: port).address }
 }
 
 /// What a node of a Redis Cluster answers when it does not carry a command out. In each of these cases nothing was done.

@@ -8,6 +8,8 @@ struct SlotMap: Sendable, Hashable {
     private(set) var primaries: [ClusterAddress] = []
     /// By slot: a place in ``primaries``, or ``nobody``.
     private(set) var owners = [UInt16](repeating: nobody, count: ClusterSlot.count)
+    /// By the primary, the replicas of its slots.
+    private(set) var replicas: [ClusterAddress: [ClusterAddress]] = [:]
     /// Everyone who belongs to the cluster, primaries included, by every name that it goes by: who else may be asked for the slots,
     /// and whom a redirection may name.
     private(set) var members: Set<ClusterAddress> = []
@@ -34,15 +36,15 @@ struct SlotMap: Sendable, Hashable {
                 case .integer(let first) = parts[0], case .integer(let last) = parts[1],
                 0 <= first, first <= last, last < Int64(ClusterSlot.count)
             else { throw Malformed(description: "CLUSTER SLOTS gave a range that is none") }
-            for replica in parts.dropFirst(3) {
-                if let address = Self.address(replica, asked) { try insert(address) }
-            }
+            let replicas = parts.dropFirst(3).compactMap { Self.address($0, asked) }
+            for replica in replicas { try insert(replica) }
             // One that nobody can connect to serves nobody: its slots are asked for again.
             guard let primary = Self.address(parts[2], asked) else { continue }
             try insert(primary)
             let place = places[primary] ?? UInt16(primaries.count)
             if places.updateValue(place, forKey: primary) == nil { primaries.append(primary) }
             for slot in Int(first)...Int(last) { owners[slot] = place }
+            self.replicas[primary] = replicas
         }
         guard !primaries.isEmpty else {
             throw Malformed(description: "CLUSTER SLOTS names no node that serves a slot")

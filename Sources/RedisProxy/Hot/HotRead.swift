@@ -2,14 +2,15 @@ import HotKeyMitigation
 import NIOCore
 import RESP
 
-/// One read of a hot key on its way: to home or to a copy, and when that fails to the next place that may answer.
+/// One read of a hot key on its way: to home, to a copy or to a replica, and when that fails to the next place that may answer.
 ///
-/// The order of places: one of home and the readable copies, by power of two choices; when that one fails, the others;
+/// The order of places: one of home and the readable copies (in a Redis Cluster, replicas), by power of two choices; when that one fails, the others;
 /// then the last known value while the rule's stale-on-error time allows it; then the error.
 final class HotRead: UpstreamRequest {
     private enum Place {
         case home
         case copy(Int)
+        case replica(ReplicaReads.Replica)
     }
 
     private let loop: ProxyLoop
@@ -49,12 +50,18 @@ final class HotRead: UpstreamRequest {
     }
 
     func start() {
-        let copies = isGet ? loop.copyNodes(of: key) : []
-        guard !copies.isEmpty, let index = loop.hotIndex(of: key) else {
-            tryHome()
+        guard isGet, let index = loop.hotIndex(of: key) else { return tryHome() }
+        let home = loop.home(key)
+        if let replicas = loop.cluster?.replicaReads.readable(index), !replicas.isEmpty {
+            let chosen = TwoChoices.choose(
+                count: replicas.count + 1, random: loop.nextRandom(),
+                score: { $0 == 0 ? home.load.score : replicas[$0 - 1].node.load.score },
+                usable: { $0 > 0 || home.isUsable })
+            if let chosen, chosen > 0 { tryReplica(replicas[chosen - 1]) } else { tryHome() }
             return
         }
-        let home = loop.home(key)
+        let copies = loop.copyNodes(of: key)
+        guard !copies.isEmpty else { return tryHome() }
         let chosen = TwoChoices.choose(
             count: copies.count + 1, random: loop.nextRandom(),
             score: { $0 == 0 ? home.load.score : copies[$0 - 1].load.score },
@@ -85,8 +92,17 @@ final class HotRead: UpstreamRequest {
         if let failure { fail(failure, node.node) }
     }
 
+    private func tryReplica(_ replica: ReplicaReads.Replica) {
+        place = .replica(replica)
+        let failure = command.withUnsafeBytes {
+            replica.node.transmit($0, .request(self), .resp2, client: sink.client, counter: counter)
+        }
+        if let failure { fail(failure, replica.node.node) }
+    }
+
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
         switch place {
+        case .replica(let replica): receiveFromReplica(replica, reply)
         case .home: receiveFromHome(reply, sentAt)
         case .copy(let number): receiveFromCopy(number, reply, sentAt)
         }
@@ -129,6 +145,17 @@ final class HotRead: UpstreamRequest {
             loop.statistics.copyMisses &+= 1
             tryHomeOrNext()
         }
+    }
+
+    /// Anything but a value that is new enough is home's to say: also that there is none (``ReplicaReads``).
+    private func receiveFromReplica(_ replica: ReplicaReads.Replica, _ reply: ReplyView) {
+        guard let reads = loop.cluster?.replicaReads, let index = loop.hotIndex(of: key),
+            reads.covers(replica, loop.table[index]), let heldUntil = replica.freshness.heldUntil,
+            StoredCopy.payload(of: reply.bytes) != nil
+        else { return tryHome() }
+        loop.statistics.replicaReads &+= 1
+        // A local value lives from the moment at which it was last known to be the primary's.
+        endFlight(reply.length, reply.copied(), heldUntil)
     }
 
     private func tryHomeOrNext() {

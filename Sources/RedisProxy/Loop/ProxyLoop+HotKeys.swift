@@ -21,7 +21,7 @@ extension ProxyLoop {
     }
 
     /// Where the copies of a key lie, copy 1 first: the nodes behind its home. A Redis Cluster has none: it would not take a copy
-    /// under a name whose slot is not the node's own.
+    /// under a name whose slot is not the node's own. Its replicas are read instead (``ReplicaReads``).
     func copyNodes(of key: [UInt8]) -> [NodeState] {
         let wanted =
             fences.compactMap { fence -> Int? in
@@ -165,6 +165,7 @@ extension ProxyLoop {
         for key in keys {
             if let index = hotIndex(of: key) { cache.invalidate(index: index) }
         }
+        cluster?.replicaReads.written(keys)
     }
 
     /// As ``invalidateEverywhere(_:then:)`` for writes of unknown outcome: values are served no more while home can be asked, but
@@ -178,6 +179,7 @@ extension ProxyLoop {
         for key in keys {
             if let index = hotIndex(of: key) { cache.expire(index: index) }
         }
+        cluster?.replicaReads.written(keys)
     }
 
     /// Whether this agent may read copy `number` of the key at `index`, which lies on `node`.

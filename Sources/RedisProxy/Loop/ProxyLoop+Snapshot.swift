@@ -108,6 +108,7 @@ extension ProxyLoop {
         }
         table = new
         cache.adopt(table: new)
+        cluster?.replicaReads.fence()
     }
 
     func changeTopology(_ topology: ProxyTopology) {

@@ -129,6 +129,7 @@ final class ProxyLoop {
         for node in cluster.map({ Array($0.known.values) }) ?? nodes {
             node.tick(timeoutNanoseconds: timeoutNanoseconds)
         }
+        cluster?.replicaReads.tick(timeoutNanoseconds: timeoutNanoseconds)
         slotDiscovery?.tick()
         for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
         if !leavingNodes.isEmpty { endLeaving() }

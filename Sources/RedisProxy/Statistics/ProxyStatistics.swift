@@ -11,6 +11,8 @@ public struct ProxyStatistics: Sendable {
     public var hotHomeReads: UInt64 = 0
     /// Reads of hot keys answered by a copy.
     public var copyReads: UInt64 = 0
+    /// Reads of hot keys answered by a replica of a Redis Cluster.
+    public var replicaReads: UInt64 = 0
     /// Reads that found no value in the copy they chose.
     public var copyMisses: UInt64 = 0
     public var copyFills: UInt64 = 0
@@ -44,6 +46,7 @@ public struct ProxyStatistics: Sendable {
         total.fillWaits += part.fillWaits
         total.hotHomeReads += part.hotHomeReads
         total.copyReads += part.copyReads
+        total.replicaReads += part.replicaReads
         total.copyMisses += part.copyMisses
         total.copyFills += part.copyFills
         total.staleAnswers += part.staleAnswers

@@ -6,6 +6,8 @@ import RESP
 /// One cache node as one event loop knows it: its connections, its breaker, its load, its clock.
 final class NodeState {
     let node: ProxyNode
+    /// Its connections say `READONLY`: it is asked for what a replica of a Redis Cluster holds.
+    let isReplica: Bool
     /// A cycle, broken by ``ProxyLoop/shutDown()``.
     let loop: ProxyLoop
     private(set) var load = NodeLoad()
@@ -33,8 +35,9 @@ final class NodeState {
     /// Why the node does not take this agent's connections, if it does not.
     var refusal: String?
 
-    init(node: ProxyNode, loop: ProxyLoop) {
+    init(node: ProxyNode, loop: ProxyLoop, isReplica: Bool = false) {
         self.node = node
+        self.isReplica = isReplica
         self.loop = loop
         self.breaker = CircuitBreaker(configuration: loop.configuration.breaker)
         self.statistics = NodeStatistics(node: node)

@@ -70,6 +70,10 @@ final class UpstreamConnection: ChannelInboundHandler {
             RESPWriter.writeCommand([Array("HELLO".utf8), Array("3".utf8)], to: &outbound)
             append(PendingReply(target: .nobody, counter: 0, sentAt: node.loop.now, isProbe: false))
         }
+        if node.isReplica {
+            RESPWriter.writeCommand([Array("READONLY".utf8)], to: &outbound)
+            append(PendingReply(target: .nobody, counter: 0, sentAt: node.loop.now, isProbe: false))
+        }
     }
 
     var pendingCount: Int { pending.count }

@@ -99,7 +99,10 @@ struct RulesExplainReport: Report {
                 + span(rule.minimumHotSeconds))
         fields.add("comes back", "without confirmation within \(span(rule.reentrySeconds))")
         fields.add("write-hot", "when writes pass \(Int64((rule.writeHotRatio * 100).rounded())) % of the reads")
-        fields.add("action", "\(rule.action.rawValue), \(rule.copies) copies")
+        fields.add(
+            "action",
+            "\(rule.action.rawValue), \(rule.copies) copies"
+                + (rule.replicaReads ? ", replicas of a Redis Cluster are read" : ""))
         fields.add(
             "stale",
             "up to \(TimeText.span(Int64(rule.stalenessCapMilliseconds))), on error "

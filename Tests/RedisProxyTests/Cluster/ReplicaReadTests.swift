@@ -1,0 +1,120 @@
+import HotKeyMitigation
+import HotKeyTestSupport
+import RedisProxy
+import Testing
+
+extension ProxyTests {
+    /// Reads of hot keys at the replicas of a Redis Cluster.
+    @Suite struct ReplicaReading {
+        private static func policy(_ key: String, _ kind: MitigationKind, capMilliseconds: UInt64) -> HotKeyPolicy {
+            var policy = hot(key, kind, capMilliseconds: capMilliseconds)
+            policy.readsReplicas = true
+            return policy
+        }
+
+        private static func replicaReads(_ rig: Rig) async throws -> UInt64 {
+            try await rig.server.statistics().replicaReads
+        }
+
+        private static func breakLink(of replica: RedisTestClient) async throws {
+            #expect(try await replica.command("CONFIG", "SET", "masteruser", "nobody", "masterauth", "x") == .ok)
+            _ = try await replica.command("CLIENT", "KILL", "TYPE", "master")
+        }
+
+        private static func mendLink(of replica: RedisTestClient) async throws {
+            #expect(try await replica.command("CONFIG", "SET", "masteruser", "", "masterauth", "") == .ok)
+        }
+
+        @Test(arguments: [2, 3])
+        func getsGoToReplicasWhereTheRuleSaysSo(_ version: Int) async throws {
+            let cluster = try await SharedCluster.cluster()
+            try await Rig.with(cluster: cluster) { rig in
+                try await rig.knowsSlots()
+                let keys = (0..<6).map { "replicas\(version):\($0)" }
+                let client = try await rig.client(onLoop: 0, version: version)
+                for key in keys { #expect(try await client.command("SET", key, key) == .ok) }
+                try await rig.apply(.mitigate, keys.map { hot($0, .copies, capMilliseconds: 2_000) })
+                for key in keys { #expect(try await client.command("GET", key) == .text(key)) }
+                #expect(try await Self.replicaReads(rig) == 0)
+                try await rig.apply(
+                    .mitigate, keys.map { Self.policy($0, .copies, capMilliseconds: 2_000) })
+                try await eventually("replicas are read") {
+                    for key in keys { #expect(try await client.command("GET", key) == .text(key)) }
+                    return try await Self.replicaReads(rig) > 100
+                }
+                // The primaries have their share, and answer alone what is not there and what is no GET.
+                #expect(try await rig.server.statistics().hotHomeReads > 20)
+                #expect(try await client.command("DEL", keys[0]) == .integer(1))
+                #expect(try await client.command("LPUSH", keys[0], "a") == .integer(1))
+                for _ in 0..<20 {
+                    #expect(try await client.command("LRANGE", keys[0], "0", "-1") == .array([.text("a")]))
+                    #expect(try await client.command("GET", keys[0]).errorMessage?.hasPrefix("WRONGTYPE") == true)
+                }
+                #expect(try await client.command("DEL", keys[0]) == .integer(1))
+                for _ in 0..<20 { #expect(try await client.command("GET", keys[0]).isNull) }
+                for key in keys.dropFirst() { #expect(try await client.command("DEL", key) == .integer(1)) }
+                await client.close()
+            }
+        }
+
+        @Test(arguments: [MitigationKind.copies, .both])
+        func aReplicaThatIsBehindIsNotReadPastTheCap(_ kind: MitigationKind) async throws {
+            let cluster = try await RedisCluster.start()
+            try await cluster.use { cluster in
+                let cap: UInt64 = 1_500
+                try await Rig.with(cluster: cluster) { rig in
+                    try await rig.knowsSlots()
+                    let primary = cluster.nodes[0]
+                    let key = try await rig.key(ownedBy: primary, of: cluster, "behind")
+                    let clients = [try await rig.client(onLoop: 0), try await rig.client(onLoop: 1)]
+                    #expect(try await clients[0].command("SET", key, "0") == .ok)
+                    try await rig.apply(.mitigate, [Self.policy(key, kind, capMilliseconds: cap)])
+                    try await eventually("replicas are read") {
+                        for client in clients { #expect(try await client.command("GET", key) == .text("0")) }
+                        return try await Self.replicaReads(rig) > 5
+                    }
+                    // While it follows: every write is seen by the next read, on both loops.
+                    for number in 1...300 {
+                        #expect(try await clients[number % 2].command("SET", key, "\(number)") == .ok)
+                        for client in clients { #expect(try await client.command("GET", key) == .text("\(number)")) }
+                    }
+                    let replica = try await cluster.replica(of: primary).client()
+                    let direct = try await primary.client()
+                    // It loses its primary's stream, cannot get it back, and somebody else writes.
+                    try await Self.breakLink(of: replica)
+                    #expect(try await direct.command("SET", key, "elsewhere") == .ok)
+                    let writtenAt = ContinuousClock.now
+                    var seen = 0
+                    while ContinuousClock.now - writtenAt < .milliseconds(2 * Int(cap)) {
+                        for client in clients {
+                            let asked = ContinuousClock.now
+                            let value = try await client.command("GET", key)
+                            if value == .text("elsewhere") {
+                                seen += 1
+                            } else {
+                                #expect(value == .text("300"))
+                                #expect(asked - writtenAt < .milliseconds(Int(cap)), "older than the cap")
+                            }
+                        }
+                    }
+                    #expect(seen > 0)
+                    #expect(try await replica.command("GET", key).errorMessage?.hasPrefix("MOVED") == true)
+                    try await Self.mendLink(of: replica)
+                    let before = try await Self.replicaReads(rig)
+                    try await eventually("it has caught up and is read") {
+                        for client in clients { #expect(try await client.command("GET", key) == .text("elsewhere")) }
+                        return try await Self.replicaReads(rig) > before + 5
+                    }
+                    // The same again, and this agent writes: seen at once, although the replica was in time a moment ago.
+                    try await Self.breakLink(of: replica)
+                    for number in 301...400 {
+                        #expect(try await clients[number % 2].command("SET", key, "\(number)") == .ok)
+                        for client in clients { #expect(try await client.command("GET", key) == .text("\(number)")) }
+                    }
+                    try await Self.mendLink(of: replica)
+                    for client in clients + [replica, direct] { await client.close() }
+                }
+            }
+        }
+    }
+}
