@@ -94,6 +94,8 @@ public enum RedisProxyLimits {
     static let slotRefreshPeriodNanoseconds: UInt64 = 30_000_000_000
     /// How many nodes are asked one after the other before there is a pause.
     static let slotCandidatesMax = 16
+    /// How long after an `ASK` a slot counts as moving.
+    static let slotMovingNanoseconds: UInt64 = 10_000_000_000
     /// Replicas of one primary that are read, and how often they and their primary are asked how far they are.
     static let replicasReadMax = 4
     static let replicaQuestionTicks = 2

@@ -67,7 +67,13 @@ final class BoundRequest: UpstreamRequest {
     func uploaded(at now: UInt64) { upload = (upload?.beganAt ?? now, now, false) }
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
-        if loop.cluster != nil, isFollowed(reply) { return }
+        if loop.cluster != nil {
+            if isFollowed(reply) { return }
+            if upload != nil, Redirection(reply.bytes)?.isElsewhere == true {
+                _ = bound.answered(self, reply)
+                return finish(ProxyReply.error(ProxyReply.uploadRedirected))
+            }
+        }
         let written = bound.answered(self, reply)
         let hot = loop.hotKeys(among: written)
         guard !hot.isEmpty else {

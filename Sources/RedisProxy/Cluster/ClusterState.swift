@@ -29,6 +29,8 @@ final class ClusterState {
         "CLUSTERDOWN no seed of the Redis Cluster has told its slots yet, nothing was sent; look at the addresses in the topology"
     private var lastNumber: UInt64 = 0
     private var slotsWantedAt: UInt64 = 0
+    /// By slot, when it was last seen to be on its way to another node.
+    private var movedAt: [Int: UInt64] = [:]
     private var troubles: [ClusterAddress: (since: UInt64, last: UInt64)] = [:]
 
     /// Takes over those of the loop's nodes that are seeds.
@@ -117,6 +119,14 @@ final class ClusterState {
     /// The operator names other places to ask. Until they have answered, what is known holds.
     func change(seeds: [ProxyNode]) { self.seeds = seeds }
 
+    /// Whether commands for the slot are likely to be redirected.
+    func isMoving(slot: Int) -> Bool {
+        guard let at = movedAt[slot] else { return false }
+        if loop.now - min(at, loop.now) <= RedisProxyLimits.slotMovingNanoseconds { return true }
+        movedAt[slot] = nil
+        return false
+    }
+
     private func ownersChanged() {
         replicaReads.fence()
         holdClients()
@@ -146,7 +156,8 @@ final class ClusterState {
                 ownersChanged()
             }
             return (.elsewhere, .home)
-        case .ask(_, let host, let port):
+        case .ask(let slot, let host, let port):
+            movedAt[slot] = loop.now
             guard let address = place(host, port) else {
                 wantSlots()
                 return (.elsewhereUnknown, .home)

@@ -34,6 +34,14 @@ enum Redirection: Hashable {
     /// Nobody serves the slot, or too much of the cluster is gone.
     case clusterDown
 
+    /// Whether it names another node.
+    var isElsewhere: Bool {
+        switch self {
+        case .moved, .ask: true
+        case .tryAgain, .clusterDown: false
+        }
+    }
+
     /// nil for every other reply. Source: the Redis Cluster specification, "Redirection and resharding".
     init?(_ reply: UnsafeRawBufferPointer) {
         guard reply.count > 8, reply[0] == UInt8(ascii: "-") else { return nil }

@@ -91,6 +91,10 @@ enum ProxyReply {
         "ERR '\(name)' found more than \(bytesMax) bytes on the cache nodes together; ask for less, or use SCAN"
     }
 
+    /// Nothing was done, so whoever sends it again is not wrong.
+    static let uploadRedirected =
+        "TRYAGAIN the slot of this key is moving to another node of the Redis Cluster; nothing was stored, send the command again"
+
     /// Before a Redis Cluster.
     static func differentSlots(
         _ name: String, _ first: UnsafeRawBufferPointer, in firstSlot: Int, _ second: UnsafeRawBufferPointer,

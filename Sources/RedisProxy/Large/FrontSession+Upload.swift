@@ -15,21 +15,22 @@ extension FrontSession {
     /// belongs to it.
     /// - Returns: whether it does; if not, the command is gathered as others are.
     func beginUpload(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        guard let unfinished, unfinished.bulkLength >= RedisProxyLimits.streamBytesMin, isPlain, loop.cluster == nil
-        else { return false }
+        guard let unfinished, unfinished.bulkLength >= RedisProxyLimits.streamBytesMin, isPlain else { return false }
         let index = CommandTable.redis70.shortIndex(of: argument(0, of: bytes))
         guard index >= 0 else { return false }
         let known = loop.oneKeyCommands[index]
         guard known.keyIndex > 0, known.keyIndex < arguments.count,
             known.accepts(argumentCount: unfinished.argumentCount)
         else { return false }
+        let key = argument(Int(known.keyIndex), of: bytes)
+        // What is passed on is not kept, so it cannot follow its slot. Where that is about to be needed it is gathered instead.
+        if let cluster = loop.cluster, !cluster.hasMap || cluster.isMoving(slot: ClusterSlot.of(key)) { return false }
         // What this client asked before went over a shared connection and could be overtaken.
         guard owesNothing else {
             halt()
             return false
         }
         loop.statistics.requests &+= 1
-        let key = argument(Int(known.keyIndex), of: bytes)
         _ = count(key, FastHash.hash(key, seed: loop.configuration.hashSeed), mayWrite: known.mayWrite)
         let node = loop.home(key)
         var request: BoundRequest?
