@@ -1,19 +1,18 @@
 import Glibc
 
-/// `Fuzz TARGET [libFuzzer's own arguments]`: throws random bytes at one part of the wire code until a promise is broken.
+/// Throws random bytes at one part of the wire code until a promise is broken. `FUZZ_TARGET` names the part; the arguments are
+/// libFuzzer's own.
+///
+/// Two programs' worth of `main` meet here: libFuzzer's, which comes with `--sanitize fuzzer`, and the one that every Swift program
+/// has. The linker is told to take either (script/fuzz), and they do the same.
 @main
 enum Fuzz {
     static func main() {
-        var arguments = CommandLine.arguments
-        guard arguments.count > 1, let target = Target(rawValue: arguments.remove(at: 1)) else {
-            print("usage: Fuzz \(Target.allCases.map(\.rawValue).joined(separator: "|")) [OPTION…] [DIRECTORY…]")
-            exit(2)
-        }
-        var pointers: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
-        var count = CInt(arguments.count)
-        let status = pointers.withUnsafeMutableBufferPointer { buffer -> CInt in
+        var arguments: [UnsafeMutablePointer<CChar>?] = CommandLine.arguments.map { strdup($0) } + [nil]
+        var count = CInt(arguments.count - 1)
+        let status = arguments.withUnsafeMutableBufferPointer { buffer -> CInt in
             var start = buffer.baseAddress
-            return runDriver(&count, &start, target.callback)
+            return runDriver(&count, &start, testOneInput)
         }
         exit(status)
     }
@@ -21,17 +20,31 @@ enum Fuzz {
     enum Target: String, CaseIterable {
         case commands, replies, values
 
-        var callback: Callback {
+        func run(_ bytes: UnsafeRawBufferPointer) -> CInt {
             switch self {
-            case .commands: { CommandsTarget.run(UnsafeRawBufferPointer(start: $0, count: $1)) }
-            case .replies: { RepliesTarget.run(UnsafeRawBufferPointer(start: $0, count: $1)) }
-            case .values: { ValuesTarget.run(UnsafeRawBufferPointer(start: $0, count: $1)) }
+            case .commands: CommandsTarget.run(bytes)
+            case .replies: RepliesTarget.run(bytes)
+            case .values: ValuesTarget.run(bytes)
             }
         }
     }
+
+    static let target: Target = {
+        let name = getenv("FUZZ_TARGET").map { String(cString: $0) } ?? ""
+        guard let target = Target(rawValue: name) else {
+            print("FUZZ_TARGET: expected \(Target.allCases.map(\.rawValue).joined(separator: ", ")), found '\(name)'")
+            exit(2)
+        }
+        return target
+    }()
 }
 
 typealias Callback = @convention(c) (UnsafeRawPointer?, Int) -> CInt
+
+@_cdecl("LLVMFuzzerTestOneInput")
+func testOneInput(_ start: UnsafeRawPointer?, _ count: Int) -> CInt {
+    Fuzz.target.run(UnsafeRawBufferPointer(start: start, count: count))
+}
 
 /// `FuzzerInterface`'s entry for programs that have a `main` of their own: `compiler-rt/lib/fuzzer/FuzzerDriver.cpp`.
 @_silgen_name("LLVMFuzzerRunDriver")
