@@ -59,7 +59,14 @@ let package = Package(
         .target(name: "HotKeyDetection", swiftSettings: settings),
         .target(name: "HotKeyMitigation", swiftSettings: settings),
         // What both the agent and its tools make of the registry's rules.
-        .target(name: "HotKeyRules", dependencies: ["HotKeyDetection", "HotKeyRegistry"], swiftSettings: settings),
+        .target(
+            name: "HotKeyRules", dependencies: ["HotKeyDetection", "HotKeyMitigation", "HotKeyRegistry"],
+            swiftSettings: settings),
+        // What the fleet would have made of a trace.
+        .target(
+            name: "HotKeySimulation",
+            dependencies: ["HotKeyDetection", "HotKeyMitigation", "HotKeyRegistry", "HotKeyRules", "RESP"],
+            swiftSettings: settings),
 
         // Who may connect to what: TLS, passwords, and the files they come from.
         .target(
@@ -94,8 +101,8 @@ let package = Package(
         .executableTarget(
             name: "hkctl",
             dependencies: [
-                "HotKeyDetection", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "StrictCoding", "TransportSecurity",
-                "ZooKeeper", argumentParser, logging,
+                "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules",
+                "HotKeySimulation", "StrictCoding", "TransportSecurity", "ZooKeeper", argumentParser, logging,
             ],
             swiftSettings: settings),
 
@@ -138,6 +145,11 @@ let package = Package(
         .testTarget(
             name: "TransportSecurityTests",
             dependencies: ["HotKeyTestSupport", "TransportSecurity", nioCore, nioPosix], swiftSettings: settings),
+        .testTarget(
+            name: "HotKeySimulationTests",
+            dependencies: [
+                "HotKeyDetection", "HotKeyMitigation", "HotKeyRegistry", "HotKeyRules", "HotKeySimulation",
+            ], swiftSettings: settings),
         // These run the built hkagent and hkctl.
         .testTarget(
             name: "CommandLineTests", dependencies: ["HotKeyTestSupport"], swiftSettings: settings),

@@ -1,5 +1,7 @@
+import HotKeyMitigation
 import HotKeyPeer
 import HotKeyRegistry
+import HotKeyRules
 import StrictCoding
 import ZooKeeper
 
@@ -53,6 +55,7 @@ extension Failure {
         case let error as StoreError: Failure(error, at: place)
         case let error as DocumentError: Failure(.failed, "\(error)", "Nothing was changed.")
         case let error as PeerError: Failure(.failed, "\(error)")
+        case is PlacementError, is RuleBookError: Failure(.failed, "\(error)")
         case is CancellationError: Failure(.failed, "Interrupted.")
         default: error
         }

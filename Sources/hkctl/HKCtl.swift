@@ -25,7 +25,8 @@ struct HKCtl: AsyncParsableCommand {
             CommandGroup(
                 name: "Set up",
                 subcommands: [
-                    Init.self, Rules.self, Topology.self, Acl.self, Export.self, Import.self, Doctor.self,
+                    Init.self, Rules.self, Simulate.self, Topology.self, Acl.self, Export.self, Import.self,
+                    Doctor.self,
                 ]),
         ])
 

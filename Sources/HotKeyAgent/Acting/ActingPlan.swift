@@ -70,19 +70,10 @@ struct ActingPlan: Sendable {
     ) -> ActingKey {
         // A pinned key that no rule covers is treated by the rule that `hkctl init` writes.
         let rule = rules.rule(for: name.bytes) ?? Rule(pattern: "*")
-        let capNanoseconds = UInt64(min(rule.stalenessCapMilliseconds, fleetCapMilliseconds)) * 1_000_000
-        let wantedCopies = min(copies ?? rule.copies, HotKeyMitigationLimits.copiesMax)
-        var mitigation = MitigationKind(rule.action, kind)
-        if wantedCopies == 0 { mitigation = mitigation.withoutCopies }
-        let lifetimes = HotKeyPolicy.split(capNanoseconds: capNanoseconds, kind: mitigation)
         let policy = HotKeyPolicy(
-            key: name.bytes, kind: mitigation, copies: mitigation.usesCopies ? wantedCopies : 0,
-            readsReplicas: mitigation.usesCopies && rule.replicaReads,
-            localLifetimeNanoseconds: lifetimes.localLifetimeNanoseconds,
-            copyLifetimeNanoseconds: lifetimes.copyLifetimeNanoseconds,
-            staleOnErrorNanoseconds: UInt64(rule.staleOnErrorCapSeconds * 1e9))
+            key: name.bytes, rule: rule, kind: kind, copies: copies, fleetCapMilliseconds: fleetCapMilliseconds)
         return ActingKey(
-            key: name, state: state, kind: kind, record: record, pin: pin, action: Rule.Action(mitigation),
+            key: name, state: state, kind: kind, record: record, pin: pin, action: Rule.Action(policy.kind),
             policy: policy, isLocalDecision: false)
     }
 
@@ -100,38 +91,5 @@ struct ActingPlan: Sendable {
     /// As `HK.GET` names it.
     func stateName(of key: KeyName) -> String {
         keys[key]?.state.rawValue ?? (denied.contains(key) ? "denied" : "cold")
-    }
-}
-
-extension MitigationKind {
-    /// Write-hot keys are shown, never cached nor copied; big ones are kept on the host only, because every copy would cost
-    /// another node the bytes that make them hot.
-    init(_ action: Rule.Action, _ kind: HotKind) {
-        switch (action, kind) {
-        case (_, .write), (.observe, _): self = .none
-        case (.cache, _), (.both, .big), (.copies, .big): self = .cache
-        case (.copies, .read): self = .copies
-        case (.both, .read): self = .both
-        }
-    }
-
-    var withoutCopies: MitigationKind {
-        switch self {
-        case .both: .cache
-        case .copies: .none
-        case .cache, .none: self
-        }
-    }
-}
-
-extension Rule.Action {
-    /// What is done, where the rule's wish and the key's kind have been weighed.
-    init(_ kind: MitigationKind) {
-        switch kind {
-        case .none: self = .observe
-        case .cache: self = .cache
-        case .copies: self = .copies
-        case .both: self = .both
-        }
     }
 }

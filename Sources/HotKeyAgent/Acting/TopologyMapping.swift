@@ -1,5 +1,6 @@
 import HotKeyMitigation
 import HotKeyRegistry
+import HotKeyRules
 import RedisProxy
 
 extension ProxyTopology {
@@ -9,28 +10,9 @@ extension ProxyTopology {
             self.init(clusterSeeds: try document.nodes.map { try ProxyNode(registry: $0) })
             return
         }
-        guard let hash = KeyHash(rawValue: document.hash.rawValue),
-            let distribution = Distribution(rawValue: document.distribution.rawValue)
-        else {
-            throw AgentError(
-                .unusableTopology,
-                "the topology's hash '\(document.hash.rawValue)' or distribution '\(document.distribution.rawValue)' is "
-                    + "not known to this version")
-        }
-        var nodes: [ProxyNode] = []
-        var places: [PlacementNode] = []
-        for node in document.nodes {
-            let proxied = try ProxyNode(registry: node)
-            nodes.append(proxied)
-            let ringName = node.ringName ?? PlacementNode.defaultRingName(host: proxied.host, port: proxied.port)
-            places.append(PlacementNode(ringName: ringName, weight: node.weight))
-        }
+        let nodes = try document.nodes.map { try ProxyNode(registry: $0) }
         do {
-            let tag = Array(document.hashTag.utf8)
-            let placement = try Placement(
-                nodes: places, hash: hash, distribution: distribution,
-                hashTag: tag.count == 2 ? (tag[0], tag[1]) : nil)
-            self.init(nodes: nodes, placement: placement)
+            self.init(nodes: nodes, placement: try Placement(registry: document))
         } catch {
             throw AgentError(.unusableTopology, "the topology cannot be used: \(error)")
         }

@@ -1,5 +1,6 @@
 import HotKeyDetection
 import HotKeyRegistry
+import HotKeyRules
 import Logging
 import NIOConcurrencyHelpers
 import NIOCore
@@ -94,26 +95,6 @@ actor ReportService {
         } catch {
             // Its number is missing in the stream, so whoever pulls knows that a slice is.
             logger.error("a report could not be encoded", metadata: ["error": "\(error)"])
-        }
-    }
-}
-
-extension HotKind {
-    init(_ kind: HeatKind) {
-        switch kind {
-        case .read: self = .read
-        case .write: self = .write
-        case .big: self = .big
-        }
-    }
-}
-
-extension HeatKind {
-    init(_ kind: HotKind) {
-        switch kind {
-        case .read: self = .read
-        case .write: self = .write
-        case .big: self = .big
         }
     }
 }

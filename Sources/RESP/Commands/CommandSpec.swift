@@ -62,6 +62,9 @@ public final class CommandSpec: Sendable {
     public let hasSubcommands: Bool
     /// Whether the data of its keys may be other after it. Scripts and functions count as writers of the keys they declare.
     public let mayWrite: Bool
+    /// Whether its reply is one that the data alone decides, so that it may be kept and given again while the data stays. Random
+    /// choices are meant to differ from call to call: one that is kept would send everyone to the same member.
+    public let isRepeatableRead: Bool
     let upperName: [UInt8]
 
     init(
@@ -74,6 +77,7 @@ public final class CommandSpec: Sendable {
         self.keySpecifications = keySpecifications
         self.hasSubcommands = hasSubcommands
         self.mayWrite = flags.contains(.write) || ["eval", "evalsha", "fcall"].contains(name)
+        self.isRepeatableRead = !mayWrite && !["hrandfield", "srandmember", "zrandmember"].contains(name)
         self.upperName = Array(name.uppercased().utf8)
         if keySpecifications.count == 1, case .index(let index) = keySpecifications[0].begin,
             case .range(let last, _, _) = keySpecifications[0].find, last == 0

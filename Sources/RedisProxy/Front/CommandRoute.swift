@@ -132,11 +132,8 @@ struct OneKeyCommand {
         arity = Int16(spec.arity)
         mayWrite = spec.mayWrite
         isGet = spec.name == "get"
-        isCacheable = !spec.mayWrite && !Self.randomNames.contains(spec.name)
+        isCacheable = spec.isRepeatableRead
     }
-
-    /// Their replies are to differ from call to call: one that is kept would send everyone to the same member.
-    private static let randomNames: Set = ["hrandfield", "srandmember", "zrandmember"]
 
     @inline(__always)
     func accepts(argumentCount count: Int) -> Bool { arity >= 0 ? count == Int(arity) : count >= -Int(arity) }

@@ -51,18 +51,7 @@ struct Init: AsyncParsableCommand {
         document.hash = hash ?? document.hash
         document.distribution = distribution ?? document.distribution
         document.hashTag = hashTag ?? document.hashTag
-        do {
-            for node in document.nodes {
-                do {
-                    try node.validate()
-                } catch let problem as FieldProblem {
-                    throw ValidationError("--nodes: '\(node.name)': \(problem).")
-                }
-            }
-            try document.validate()
-        } catch let problem as FieldProblem {
-            throw ValidationError("\(problem.path == ["hashTag"] ? "--hash-tag" : "--nodes"): \(problem).")
-        }
+        try NodeList.validate(document)
         return document
     }
 

@@ -25,11 +25,7 @@ struct RulesExplain: AsyncParsableCommand {
         let name = try key.name()
         let document: RulesDocument
         if let file {
-            document = try explaining(global) {
-                let source = file == "-" ? "standard input" : file
-                let bytes = try InputFile.bytes(file, name: source, max: RulesDocument.bytesMax)
-                return try RegistryCodec.decode(RulesDocument.self, from: bytes, source: source)
-            }
+            document = try explaining(global) { try InputFile.document(RulesDocument.self, in: file) }
         } else {
             document = try await global.withSession { try await $0.registry.rules().document }
         }

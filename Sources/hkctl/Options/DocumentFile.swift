@@ -19,6 +19,12 @@ struct DocumentFile: ParsableArguments {
 
 /// A file or standard input, read with a bound.
 enum InputFile {
+    /// A document that is read for itself and changes nothing. Errors name the line and the field.
+    static func document<Document: RegistryDocument>(_ type: Document.Type, in file: String) throws -> Document {
+        let source = file == "-" ? "standard input" : file
+        return try RegistryCodec.decode(type, from: bytes(file, name: source, max: Document.bytesMax), source: source)
+    }
+
     static func bytes(_ file: String, name: String, max: Int) throws -> [UInt8] {
         do {
             let handle =

@@ -1,5 +1,7 @@
 public import ArgumentParser
 public import HotKeyRegistry
+public import HotKeySimulation
+import StrictCoding
 
 /// Cache nodes as `init` takes them: `NAME=HOST:PORT[:WEIGHT],…`.
 enum NodeList {
@@ -11,8 +13,25 @@ enum NodeList {
             return node
         }
     }
+
+    /// Refuses what a topology may not be, in the words of the command line.
+    static func validate(_ document: TopologyDocument) throws {
+        do {
+            for node in document.nodes {
+                do {
+                    try node.validate()
+                } catch let problem as FieldProblem {
+                    throw ValidationError("--nodes: '\(node.name)': \(problem).")
+                }
+            }
+            try document.validate()
+        } catch let problem as FieldProblem {
+            throw ValidationError("\(problem.path == ["hashTag"] ? "--hash-tag" : "--nodes"): \(problem).")
+        }
+    }
 }
 
 extension TopologyDocument.Hash: ExpressibleByArgument {}
 extension TopologyDocument.Distribution: ExpressibleByArgument {}
 extension ControlDocument.Mode: ExpressibleByArgument {}
+extension TraceFormat: ExpressibleByArgument {}
