@@ -100,8 +100,12 @@ import Testing
     func theRulesActionIsWeighedWithTheKeysKind(
         action: Rule.Action, kind: HotKind, expected: MitigationKind
     ) throws {
-        let plan = plan(registry(hot: [record("k", .hot, kind)]), rules: try book { $0.action = action })
+        let snapshot = registry(hot: [record("k", .hot, kind)])
+        let replicas = try book { ($0.action, $0.replicaReads) = (action, true) }
+        #expect(plan(snapshot, rules: replicas).keys["k"]?.policy.readsReplicas == expected.usesCopies)
+        let plan = plan(snapshot, rules: try book { $0.action = action })
         let key = try #require(plan.keys["k"])
+        #expect(!key.policy.readsReplicas)
         #expect(key.policy.kind == expected)
         #expect(key.policy.copies == (expected.usesCopies ? 3 : 0))
         #expect(MitigationKind(key.action, .read) == expected)
