@@ -30,6 +30,8 @@ enum AgentLimits {
     static let inheritedSocketsMax = 16
     /// How often an agent that takes over tries again to open its admin listener, which the one before it has until it has ended.
     static let adminRetryMilliseconds = 50
+    /// After so many tries it says that it is still waiting.
+    static let adminRetriesSilent = 200
     /// Waiting `HK.REPORTS` calls.
     static let reportWaitersMax = 1_000
 }

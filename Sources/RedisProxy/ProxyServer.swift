@@ -1,4 +1,5 @@
 public import Logging
+import Glibc
 import NIOConcurrencyHelpers
 public import NIOCore
 import NIOPosix
@@ -116,6 +117,7 @@ public final class ProxyServer: Sendable {
             }
         do {
             let channel: any Channel
+            var unixDescriptor: CInt?
             switch address {
             case .tcp(let host, let port):
                 let bootstrap = bootstrap.tcpClientOptions()
@@ -131,9 +133,12 @@ public final class ProxyServer: Sendable {
                 let socket = try UnixListener(
                     path: path, mode: security.socketMode, group: security.socketGroup,
                     backlog: RedisProxyLimits.backlog)
+                unixDescriptor = socket.descriptor
                 state.withLockedValue { $0.sockets.append(socket) }
                 channel = try await bootstrap.withBoundSocket(socket.descriptor).get()
             }
+            // SwiftNIO has set the queue of a socket that listens already to 128 places, for everyone who has it open.
+            if let descriptor = descriptor ?? unixDescriptor { Glibc.listen(descriptor, RedisProxyLimits.backlog) }
             state.withLockedValue { $0.listeners.append(channel) }
             guard case .tcp(let host, _) = address, let port = channel.localAddress?.port else { return address }
             return .tcp(host: host, port: port)
@@ -296,6 +301,9 @@ public final class ProxyServer: Sendable {
     /// NIO hands one it has accepted to another event loop, has it back, and closes it when the listener has closed meanwhile. So
     /// nothing more is accepted first, and what is between the loops gets through: there, and back.
     private func close(_ listener: any Channel) async throws {
+        try await listener.eventLoop.submit {
+            try listener.pipeline.syncOperations.handler(type: AcceptPause.self).end()
+        }.get()
         try await listener.setOption(.autoRead, value: false).get()
         _ = try await onEveryLoop { _ in }
         try await listener.eventLoop.submit {}.get()

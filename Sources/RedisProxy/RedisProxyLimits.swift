@@ -38,8 +38,8 @@ public enum RedisProxyLimits {
     static let subscriptionsMax = 65_536
     /// A node that messages come from is asked every so many ticks whether it is still there.
     static let listenerProbeTicks = 10
-    /// Connections that wait to be accepted.
-    static let backlog: Int32 = 1024
+    /// Connections that wait to be accepted; the kernel has a limit of its own (`net.core.somaxconn`).
+    static let backlog: Int32 = 4096
     /// Connections to the peer listener at once: the coordinator's, and those of tools.
     static let peersMax = 128
     /// How long nothing is accepted after the process had no file descriptor for a connection.

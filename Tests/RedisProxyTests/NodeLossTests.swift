@@ -84,5 +84,24 @@ extension ProxyTests {
             }
             await broken.stop()
         }
+
+        /// A large reply's header may come in two pieces; what follows the reply is found where it begins.
+        @Test func aLargeReplyWhoseHeaderIsSplitIsFollowedByTheNextOne() async throws {
+            let node = try await StandInNode.start(.splitsHeaders)
+            let nodes = try await SharedNodes.nodes()
+            try await Rig.with(nodes: nodes, ports: [node.port, nodes[1].port, nodes[2].port]) { rig in
+                let key = rig.key(on: 0, "split")
+                let client = try await rig.client(onLoop: 0)
+                for _ in 0..<5 {
+                    let replies = try await client.pipeline([
+                        ["GET", key], ["SET", key, "x"], ["GET", key], ["SET", key, "y"], ["SET", key, "z"],
+                    ])
+                    for number in [0, 2] { #expect(replies[number].bytes?.count == 2 * 1024 * 1024) }
+                    for number in [1, 3, 4] { #expect(replies[number] == .ok) }
+                }
+                await client.close()
+            }
+            await node.stop()
+        }
     }
 }

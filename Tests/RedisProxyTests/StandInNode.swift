@@ -12,6 +12,8 @@ final class StandInNode: Sendable {
         case clock
         /// Ends the connection in the middle of the reply to a `GET`, which is two replies' worth of bytes long.
         case breaksOff
+        /// Answers a `GET` with 2 MiB, and sends the header of that in two pieces.
+        case splitsHeaders
     }
 
     let port: Int
@@ -59,15 +61,43 @@ private final class StandInHandler: ChannelInboundHandler {
     private let state: Guarded<StandInNode.State>
     private var parser = CommandParser()
     private var input = ByteBuffer()
+    private var isInPieces = false
 
     init(_ state: Guarded<StandInNode.State>) { self.state = state }
+
+    private func sendInPieces(_ context: ChannelHandlerContext, after output: ByteBuffer) {
+        let size = 2 * 1024 * 1024
+        var first = output
+        first.writeString("$\(size)".prefix(4).description)
+        context.writeAndFlush(wrapOutboundOut(first), promise: nil)
+        var rest = ByteBuffer(string: "$\(size)".dropFirst(4) + "\r\n")
+        rest.writeRepeatingByte(UInt8(ascii: "v"), count: size)
+        rest.writeString("\r\n")
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        isInPieces = true
+        context.eventLoop.scheduleTask(in: .milliseconds(50)) { [rest] in
+            let (handler, context) = bound.value
+            context.writeAndFlush(handler.wrapOutboundOut(rest), promise: nil)
+            handler.isInPieces = false
+            handler.serve(context)
+        }
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var more = unwrapInboundIn(data)
         input.writeBuffer(&more)
+        if !isInPieces { serve(context) }
+    }
+
+    private func serve(_ context: ChannelHandlerContext) {
         var output = ByteBuffer()
         while let words = nextCommand() {
-            guard state.with({ $0.manner }) == .breaksOff, words[0] == Array("GET".utf8) else {
+            let manner = state.with { $0.manner }
+            if manner == .splitsHeaders, words[0] == Array("GET".utf8) {
+                sendInPieces(context, after: output)
+                return
+            }
+            guard manner == .breaksOff, words[0] == Array("GET".utf8) else {
                 answer(words, &output)
                 continue
             }

@@ -42,10 +42,19 @@ struct AdminServer: Sendable {
         // A child task would see the agent's graceful shutdown and close its listener at once, while a load balancer that polls
         // /readyz has to be told that the agent is draining. Ended by cancellation, which comes after the drain.
         let serving = Task.detached {
+            var retries = 0
             while true {
                 do {
                     return try await application.run()
                 } catch let error as IOError where takesOver && error.errnoCode == EADDRINUSE {
+                    retries += 1
+                    if retries == AgentLimits.adminRetriesSilent {
+                        logger.warning(
+                            """
+                            the admin listener's address is taken: there are no health, readiness and metrics until it is free. If \
+                            that is no agent which is being replaced, choose another address
+                            """, metadata: ["admin": "\(address)", "error": "\(error)"])
+                    }
                     try await Task.sleep(for: .milliseconds(AgentLimits.adminRetryMilliseconds))
                 }
             }

@@ -2,8 +2,8 @@
 ///
 /// The primary is asked for its replication offset; what it had acknowledged before the question was sent lies below the offset
 /// that it answers. A replica that says later that it has carried out the stream up to that offset, in the same history, holds all of
-/// it. So what is proven is a moment of the asker's own clock, whatever the clocks of the nodes and the delay between them, and it
-/// never moves backward while the history stays the same.
+/// it. So what is proven is a moment of the asker's own clock, whatever the clocks of the nodes and the delay between them. It holds
+/// as long as the replica runs: one that is started again may come back with less.
 ///
 /// Offsets and histories are those of `INFO replication` (`master_repl_offset`, `slave_repl_offset`, `master_replid`).
 public struct ReplicaFreshness: Sendable {
@@ -36,9 +36,9 @@ public struct ReplicaFreshness: Sendable {
         marks.removeFirst(reached + 1)
     }
 
-    /// Whether a value that is read now and handed out at `now` was current at a moment after `fencedAt` and at most `ageMax` ago.
-    public func covers(fencedAt: UInt64, ageMax: UInt64, now: UInt64) -> Bool {
-        guard let heldUntil else { return false }
-        return heldUntil > fencedAt && now - min(now, heldUntil) <= ageMax
+    /// Whether a value that was read when ``heldUntil`` was this, and is handed out at `now`, was current at a moment after `fencedAt`
+    /// and at most `ageMax` ago.
+    public static func covers(heldUntil: UInt64, fencedAt: UInt64, ageMax: UInt64, now: UInt64) -> Bool {
+        heldUntil > fencedAt && now - min(now, heldUntil) <= ageMax
     }
 }

@@ -25,6 +25,8 @@ public struct ReplyScanner {
                 searched = bytes.count - 1
                 return nil
             }
+            // Not only when the reply ends: whoever passes a large one on takes its bytes away from here on.
+            searched = 0
             switch type {
             case UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: ":"), UInt8(ascii: "_"), UInt8(ascii: "#"),
                 UInt8(ascii: ","), UInt8(ascii: "("):
@@ -60,7 +62,6 @@ public struct ReplyScanner {
         let length = position
         position = 0
         valuesLeft = 1
-        searched = 0
         return length
     }
 

@@ -21,7 +21,7 @@ final class ClusterRequest: UpstreamRequest {
     /// Its place among the commands of this loop.
     let number: UInt64
     private let startedAt: UInt64
-    private let resends: ClientResends?
+    private var resends: ClientResends?
     private(set) var dueAt: UInt64 = 0
     private var timesResent = 0
     private var target = ClusterState.Target.home
@@ -42,14 +42,9 @@ final class ClusterRequest: UpstreamRequest {
         self.command = command
         self.number = number
         startedAt = loop.now
-        let session: FrontSession? =
-            switch inner {
-            case .client(let session, _): session
-            case .request(let request): request.asker
-            case .nobody: nil
-            }
-        if let session, session.resends == nil { session.resends = ClientResends(loop: loop) }
-        resends = session?.resends
+        super.init()
+        if let asker, asker.resends == nil { asker.resends = ClientResends(loop: loop) }
+        resends = asker?.resends
     }
 
     var keptBytes: Int { command.count }
@@ -83,6 +78,18 @@ final class ClusterRequest: UpstreamRequest {
     }
 
     // MARK: Coming back
+
+    override var asker: FrontSession? {
+        switch inner {
+        case .client(let session, _): session
+        case .request(let request): request.asker
+        case .nobody: nil
+        }
+    }
+
+    override var isHousekeeping: Bool {
+        if case .request(let request) = inner { request.isHousekeeping } else { false }
+    }
 
     override var streamPlace: (session: FrontSession, slot: UInt32)? {
         switch inner {
@@ -161,11 +168,7 @@ final class ClusterRequest: UpstreamRequest {
     }
 
     private func holdClient() {
-        switch inner {
-        case .client(let session, _): session.holdBehindReplies()
-        case .request(let request): request.asker?.holdBehindReplies()
-        case .nobody: break
-        }
+        asker?.holdBehindReplies()
     }
 
     // MARK: Going out again

@@ -253,7 +253,7 @@ extension ProxyLoop {
         slotDiscovery = nil
         // One node alone is another matter than a cluster of one.
         chooseRoutes()
-        old.replicaReads.shutDown()
+        for node in old.replicaReads.takeNodes() { letGo(node) }
         for node in old.known.values where !nodes.contains(where: { $0 === node }) { letGo(node) }
     }
 

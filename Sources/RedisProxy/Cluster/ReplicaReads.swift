@@ -23,8 +23,9 @@ final class ReplicaReads {
     private unowned let loop: ProxyLoop
     private unowned let cluster: ClusterState
     private var byPrimary: [ClusterAddress: [ClusterAddress: Replica]] = [:]
-    /// What is written down by key is younger than this: then nothing was invalidated here, or slots changed hands.
+    /// When slots changed hands: what was proven before does not count.
     private var fencedAt: UInt64
+    /// By hot key, when it was last written through this agent; or became hot, because what was written before was not noted.
     private var writtenAt: [[UInt8]: UInt64] = [:]
     private var ticksUntilQuestion = 0
 
@@ -34,10 +35,17 @@ final class ReplicaReads {
         fencedAt = loop.now
     }
 
-    /// What was proven before does not count any more, for any key.
-    func fence() {
-        fencedAt = loop.now
-        writtenAt = [:]
+    func fence() { fencedAt = loop.now }
+
+    /// The loop serves another table from now on.
+    func adopt(_ new: HotKeyTable, old: HotKeyTable) {
+        var kept: [[UInt8]: UInt64] = [:]
+        for index in 0..<new.count {
+            let key = new[index].key
+            let isKnown = key.withUnsafeBytes { old.index(of: $0, hash: FastHash.hash($0, seed: old.seed)) } != nil
+            kept[key] = (isKnown ? writtenAt[key] : nil) ?? loop.now
+        }
+        writtenAt = kept
     }
 
     /// The keys' writes are about to be acknowledged.
@@ -50,14 +58,23 @@ final class ReplicaReads {
         let policy = loop.table[index]
         guard policy.readsReplicas else { return [] }
         let home = ClusterAddress(loop.home(policy.key).node)
-        return byPrimary[home]?.values.filter { $0.node.isUsable && covers($0, policy) } ?? []
+        return byPrimary[home]?.values.filter { replica in
+            guard replica.node.isUsable, let heldUntil = replica.freshness.heldUntil else { return false }
+            return covers(replica, heldUntil: heldUntil, policy)
+        } ?? []
     }
 
-    /// Whether what this replica has just answered may be handed out.
-    func covers(_ replica: Replica, _ policy: HotKeyPolicy) -> Bool {
-        replica.freshness.covers(
-            fencedAt: writtenAt[policy.key] ?? fencedAt, ageMax: policy.copyLifetimeNanoseconds, now: loop.now)
+    /// Whether what this replica answers may be handed out now.
+    /// - Parameter heldUntil: as it was when the replica was asked. What is proven later says nothing about an earlier answer.
+    func covers(_ replica: Replica, heldUntil: UInt64, _ policy: HotKeyPolicy) -> Bool {
+        // A replica that was started again may have gone back in time.
+        let fences = [fencedAt, writtenAt[policy.key] ?? 0, replica.node.copiesQuarantinedAt ?? 0]
+        return ReplicaFreshness.covers(
+            heldUntil: heldUntil, fencedAt: fences.max()!, ageMax: policy.copyLifetimeNanoseconds, now: loop.now)
     }
+
+    /// It answered with an error: it is not asked again before it has proven anew how far it is.
+    func refused(_ replica: Replica) { replica.freshness = ReplicaFreshness() }
 
     // MARK: Keeping up
 
@@ -77,9 +94,8 @@ final class ReplicaReads {
                     old[primary]?[address]
                     ?? Replica(
                         node: NodeState(
-                            node: ProxyNode(
-                                name: "replica \(address.text)", host: address.host, port: address.port),
-                            loop: loop, isReplica: true))
+                            node: ProxyNode(name: address.text, host: address.host, port: address.port), loop: loop,
+                            isReplica: true))
             }
         }
         for (primary, replicas) in old {
@@ -123,7 +139,7 @@ final class ReplicaReads {
     }
 
     private func send(to node: NodeState, then: @escaping (ReplicationInfo?) -> Void) {
-        let request = ClosureRequest { result in
+        let request = ClosureRequest(isHousekeeping: true) { result in
             guard case .reply(let view, _) = result, case .bulk(let text)? = try? RESPValue(decoding: Array(view.bytes))
             else { return then(nil) }
             then(text.withUnsafeBytes { ReplicationInfo($0) })
@@ -133,8 +149,13 @@ final class ReplicaReads {
     }
 
     func shutDown() {
-        for replicas in byPrimary.values { for replica in replicas.values { replica.node.shutDown() } }
-        byPrimary = [:]
+        for node in takeNodes() { node.shutDown() }
+    }
+
+    /// Every replica's node, which are the caller's to let go now.
+    func takeNodes() -> [NodeState] {
+        defer { byPrimary = [:] }
+        return byPrimary.values.flatMap { $0.values.map(\.node) }
     }
 }
 

@@ -22,6 +22,10 @@ final class AcceptPause: ChannelInboundHandler {
     typealias InboundIn = any Channel
 
     private var isPausing = false
+    private var hasEnded = false
+
+    /// The listener is about to be closed: a pause that ends now must not open it once more.
+    func end() { hasEnded = true }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         guard error is IOError, !isPausing else { return }
@@ -31,7 +35,7 @@ final class AcceptPause: ChannelInboundHandler {
             in: .milliseconds(RedisProxyLimits.acceptPauseMilliseconds)
         ) { [self] in
             isPausing = false
-            if context.channel.isActive { setReading(context, true) }
+            if !hasEnded, context.channel.isActive { setReading(context, true) }
         }
     }
 

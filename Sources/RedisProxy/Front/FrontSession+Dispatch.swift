@@ -123,6 +123,7 @@ extension FrontSession {
         let loop = loop
         let key = argument(Int(known.keyIndex), of: command)
         let hash = FastHash.hash(key, seed: loop.configuration.hashSeed)
+        if known.mayWrite, readsAstray > 0, isOvertaking([key]) { return }
         let counter = count(key, hash, mayWrite: known.mayWrite)
         let slot = reserveReply()
         if known.mayWrite {
@@ -144,6 +145,13 @@ extension FrontSession {
         if let failure = node.forward(command, to: self, slot, counter: counter) {
             complete(slot, ProxyReply.error(failure.text(node.node)))
         }
+    }
+
+    /// Whether a write of these keys could be carried out before a read of them that this client sent earlier and that may come back
+    /// from another node to ask home. Then it has been put off until that read is answered.
+    func isOvertaking(_ keys: [UnsafeRawBufferPointer]) -> Bool {
+        let isHot = keys.contains { loop.isFenced($0, FastHash.hash($0, seed: loop.configuration.hashSeed)) }
+        return isHot && !settle()
     }
 
     /// Replies are cached by the bytes of their command, and some clients write `get` where others write `GET`: told apart, the
@@ -188,6 +196,7 @@ extension FrontSession {
     func forwardCounted(
         _ spec: CommandSpec, _ command: UnsafeRawBufferPointer, to node: NodeState, keys: [UnsafeRawBufferPointer]
     ) {
+        if spec.mayWrite, readsAstray > 0, isOvertaking(keys) { return }
         var fenced: [[UInt8]] = []
         for key in keys {
             let hash = FastHash.hash(key, seed: loop.configuration.hashSeed)

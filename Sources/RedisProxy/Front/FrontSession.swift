@@ -51,6 +51,8 @@ final class FrontSession: ChannelInboundHandler {
     /// Writes of hot keys that are not answered yet. Until they are, this client's reads go home, behind them: a local value or
     /// a copy may still be the one that its own pipeline has just overwritten.
     var hotWritesUnderWay = 0
+    /// Its reads of hot keys that may be answered by another node than the home of the key.
+    var readsAstray = 0
     /// Before a Redis Cluster: what may have to be sent again.
     var resends: ClientResends?
 

@@ -118,6 +118,7 @@ extension FrontSession {
             handleUnsplit(spec, keys[0], command)
             return
         }
+        if spec.mayWrite, readsAstray > 0, isOvertaking(keys) { return }
         var positionsByPlace: [UInt: (node: NodeState, positions: [Int], isFenced: Bool)] = [:]
         var hot: [(position: Int, index: Int)] = []
         for (position, key) in keys.enumerated() {

@@ -4,13 +4,14 @@ import RESP
 
 /// One read of a hot key on its way: to home, to a copy or to a replica, and when that fails to the next place that may answer.
 ///
-/// The order of places: one of home and the readable copies (in a Redis Cluster, replicas), by power of two choices; when that one fails, the others;
-/// then the last known value while the rule's stale-on-error time allows it; then the error.
+/// The order of places: one of home and the readable copies (in a Redis Cluster, replicas), by power of two choices; when that one
+/// fails, home and the copies that are left; then the last known value while the rule's stale-on-error time allows it; then the error.
 final class HotRead: UpstreamRequest {
     private enum Place {
         case home
         case copy(Int)
-        case replica(ReplicaReads.Replica)
+        /// - Parameter heldUntil: what was proven of it when it was asked.
+        case replica(ReplicaReads.Replica, heldUntil: UInt64)
     }
 
     private let loop: ProxyLoop
@@ -31,6 +32,8 @@ final class HotRead: UpstreamRequest {
     /// Why home did not answer: what the client is told when nobody else does either.
     private var homeFailure: UpstreamFailure?
     private var triedCopies: Set<Int> = []
+    /// Whether its client counts it among its reads that went elsewhere than to home.
+    private var isAstray = false
     /// A copy that was found empty and should get the value.
     private var emptyCopy: Int?
 
@@ -81,8 +84,21 @@ final class HotRead: UpstreamRequest {
         if let failure { fail(failure, home.node) } else { loop.statistics.hotHomeReads &+= 1 }
     }
 
+    /// It goes elsewhere than to home, where what its client asks next may be carried out first.
+    private func strays() {
+        guard !isAstray else { return }
+        isAstray = true
+        sink.session?.readsAstray += 1
+    }
+
+    private func deliver(_ reply: ByteBuffer) {
+        if isAstray { sink.session?.readsAstray -= 1 }
+        sink.deliver(reply)
+    }
+
     private func tryCopy(_ number: Int, _ node: NodeState) {
         place = .copy(number)
+        strays()
         triedCopies.insert(number)
         var get = ByteBuffer()
         RESPWriter.writeCommand([Array("GET".utf8), CopyCodec.name(key: key, copy: number)], to: &get)
@@ -93,7 +109,9 @@ final class HotRead: UpstreamRequest {
     }
 
     private func tryReplica(_ replica: ReplicaReads.Replica) {
-        place = .replica(replica)
+        guard let heldUntil = replica.freshness.heldUntil else { return tryHome() }
+        place = .replica(replica, heldUntil: heldUntil)
+        strays()
         let failure = command.withUnsafeBytes {
             replica.node.transmit($0, .request(self), .resp2, client: sink.client, counter: counter)
         }
@@ -102,7 +120,7 @@ final class HotRead: UpstreamRequest {
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
         switch place {
-        case .replica(let replica): receiveFromReplica(replica, reply)
+        case .replica(let replica, let heldUntil): receiveFromReplica(replica, heldUntil, reply)
         case .home: receiveFromHome(reply, sentAt)
         case .copy(let number): receiveFromCopy(number, reply, sentAt)
         }
@@ -118,7 +136,7 @@ final class HotRead: UpstreamRequest {
             return
         }
         if let emptyCopy { fill(emptyCopy, with: reply, homeReadSentAt: sentAt) }
-        guard token != nil else {
+        guard token != nil || isAstray else {
             sink.deliver(reply)
             return
         }
@@ -148,10 +166,10 @@ final class HotRead: UpstreamRequest {
     }
 
     /// Anything but a value that is new enough is home's to say: also that there is none (``ReplicaReads``).
-    private func receiveFromReplica(_ replica: ReplicaReads.Replica, _ reply: ReplyView) {
+    private func receiveFromReplica(_ replica: ReplicaReads.Replica, _ heldUntil: UInt64, _ reply: ReplyView) {
+        if reply.isError { loop.cluster?.replicaReads.refused(replica) }
         guard let reads = loop.cluster?.replicaReads, let index = loop.hotIndex(of: key),
-            reads.covers(replica, loop.table[index]), let heldUntil = replica.freshness.heldUntil,
-            StoredCopy.payload(of: reply.bytes) != nil
+            reads.covers(replica, heldUntil: heldUntil, loop.table[index]), StoredCopy.payload(of: reply.bytes) != nil
         else { return tryHome() }
         loop.statistics.replicaReads &+= 1
         // A local value lives from the moment at which it was last known to be the primary's.
@@ -178,9 +196,9 @@ final class HotRead: UpstreamRequest {
             } else {
                 loop.cache.fillFailed(token)
             }
-            for waiter in loop.waiting.removeValue(forKey: token) ?? [] { waiter.deliver(reply) }
+            for waiter in loop.takeWaiting(token) { waiter.deliver(reply) }
         }
-        sink.deliver(reply)
+        deliver(reply)
     }
 
     override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {
@@ -201,14 +219,15 @@ final class HotRead: UpstreamRequest {
             return
         }
         if let token { loop.cache.fillFailed(token) }
-        let waiters = token.flatMap { loop.waiting.removeValue(forKey: $0) } ?? []
+        let waiters = token.map { loop.takeWaiting($0) } ?? []
         if failure.meansUnreachable, let stale = loop.staleValue(of: key, command, version) {
             loop.statistics.staleAnswers &+= UInt64(waiters.count + 1)
             for waiter in waiters { waiter.deliver(stale) }
-            sink.deliver(stale)
+            deliver(stale)
         } else {
             let text = failure.text(node)
             for waiter in waiters { waiter.fail(text) }
+            if isAstray { sink.session?.readsAstray -= 1 }
             sink.fail(text)
         }
     }

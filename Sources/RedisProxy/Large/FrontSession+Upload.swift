@@ -23,8 +23,14 @@ extension FrontSession {
             known.accepts(argumentCount: unfinished.argumentCount)
         else { return false }
         let key = argument(Int(known.keyIndex), of: bytes)
-        // What is passed on is not kept, so it cannot follow its slot. Where that is about to be needed it is gathered instead.
-        if let cluster = loop.cluster, !cluster.hasMap || cluster.isMoving(slot: ClusterSlot.of(key)) { return false }
+        // What is passed on is not kept, so it cannot follow its slot. Where that is about to be needed it is gathered instead, if that
+        // much may be held.
+        if let cluster = loop.cluster,
+            unfinished.bytesBefore + unfinished.bulkLength <= loop.configuration.heldRequestBytesMax,
+            !cluster.hasMap || cluster.isMoving(slot: ClusterSlot.of(key)) || !loop.home(key).isUsable
+        {
+            return false
+        }
         // What this client asked before went over a shared connection and could be overtaken.
         guard owesNothing else {
             halt()

@@ -14,7 +14,9 @@ extension ProxyLoop {
         ticksUntilIdleCheck = RedisProxyLimits.idleCheckTicks
         let limit = UInt64(configuration.clientIdleSeconds) * 1_000_000_000
         for session in Array(sessions.values)
-        where session.activeAt + limit <= now && session.isIdle && !session.waitsForOthers {
+        where session.activeAt + limit <= now && session.isIdle && !session.waitsForOthers
+            && session.waitingOutputBytes == 0
+        {
             session.close()
         }
     }

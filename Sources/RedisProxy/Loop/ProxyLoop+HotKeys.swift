@@ -62,9 +62,18 @@ extension ProxyLoop {
         case .wait(let token):
             statistics.fillWaits &+= 1
             waiting[token, default: []].append(sink)
+            // The read that it waits for may go astray.
+            sink.session?.readsAstray += 1
         case .bypass:
             fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: nil)
         }
+    }
+
+    /// Those who wait for a fill, to be answered now.
+    func takeWaiting(_ token: FillToken) -> [ReplySink] {
+        let sinks = waiting.removeValue(forKey: token) ?? []
+        for sink in sinks { sink.session?.readsAstray -= 1 }
+        return sinks
     }
 
     private func fetch(
@@ -172,7 +181,12 @@ extension ProxyLoop {
     /// stay for when it cannot.
     func expireEverywhere(_ keys: [[UInt8]]) {
         expire(keys)
-        for peer in peers { peer.eventLoop.execute { peer.value.expire(keys) } }
+        for peer in peers {
+            peer.eventLoop.execute {
+                peer.value.updateNow()
+                peer.value.expire(keys)
+            }
+        }
     }
 
     private func expire(_ keys: [[UInt8]]) {

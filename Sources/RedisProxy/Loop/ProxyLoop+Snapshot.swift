@@ -108,7 +108,7 @@ extension ProxyLoop {
         }
         table = new
         cache.adopt(table: new)
-        cluster?.replicaReads.fence()
+        cluster?.replicaReads.adopt(new, old: old)
     }
 
     func changeTopology(_ topology: ProxyTopology) {

@@ -276,7 +276,7 @@ final class NodeState {
     }
 
     private func probe() {
-        ping.withUnsafeReadableBytes { _ = send($0, .request(ForwardedRequest(.none)), .resp2) }
+        ping.withUnsafeReadableBytes { _ = send($0, .request(ClosureRequest(isHousekeeping: true) { _ in }), .resp2) }
     }
 
     /// Reads the node's clock now and then: the expiry times of copies are given in it.
@@ -287,7 +287,7 @@ final class NodeState {
         else { return }
         isSamplingClock = true
         clockSampledAt = now
-        let request = ClosureRequest { [weak self] result in
+        let request = ClosureRequest(isHousekeeping: true) { [weak self] result in
             guard let self else { return }
             isSamplingClock = false
             if case .reply(let view, _) = result { heedDemandForLogin(view) }

@@ -412,10 +412,7 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     /// Looked for only where a client has read nothing for long.
     private func othersWait(behind session: FrontSession) -> Bool {
-        (1..<max(1, pending.count)).contains { offset in
-            guard let asker = pending[offset].asker else { return false }
-            return asker !== session
-        }
+        !barriers.isEmpty || (1..<max(1, pending.count)).contains { pending[$0].isAwaited(besides: session) }
     }
 
     /// What a client's own connection says beside replies is that client's; a shared one is sent nothing that asks for a push

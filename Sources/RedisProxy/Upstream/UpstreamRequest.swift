@@ -56,6 +56,8 @@ class UpstreamRequest {
     func waitLimitNanoseconds(_ normal: UInt64) -> UInt64? { normal }
     /// The client whose command it is, if it is one's.
     var asker: FrontSession? { nil }
+    /// Whether the agent asks it for itself and nobody waits for the answer.
+    var isHousekeeping: Bool { false }
     /// Whether it has another answer ready when its node serves nobody, so that it is not to wait for the node.
     var hasFallback: Bool { false }
 }
@@ -84,9 +86,14 @@ final class ClosureRequest: UpstreamRequest {
         case failure(UpstreamFailure)
     }
 
-    init(_ body: @escaping (Result) -> Void) {
+    private let isOwn: Bool
+
+    init(isHousekeeping: Bool = false, _ body: @escaping (Result) -> Void) {
+        isOwn = isHousekeeping
         self.body = body
     }
+
+    override var isHousekeeping: Bool { isOwn }
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) { body(.reply(reply, sentAt: sentAt)) }
     override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) { body(.failure(failure)) }
@@ -107,6 +114,15 @@ struct PendingReply {
     let sentAt: UInt64
     /// Whether this command is a probe of a half-open breaker.
     let isProbe: Bool
+
+    /// Whether somebody else than this client waits for the reply.
+    func isAwaited(besides session: FrontSession) -> Bool {
+        switch target {
+        case .client(let other, _): other !== session
+        case .request(let request): request.asker.map { $0 !== session } ?? !request.isHousekeeping
+        case .nobody: false
+        }
+    }
 
     /// Whose client waits for the reply, if one does.
     var asker: FrontSession? {

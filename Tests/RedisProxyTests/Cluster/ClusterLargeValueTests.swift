@@ -33,6 +33,43 @@ extension ProxyTests {
             }
         }
 
+        /// As `aClientThatReadsNothingIsLetGoOnceOthersHaveWaited`; here every command is kept until its reply has come.
+        @Test func aClientThatReadsNothingHoldsUpNobodyForEver() async throws {
+            try await RedisCluster.start().use { cluster in
+                try await Rig.with(
+                    cluster: cluster, loops: 1,
+                    configure: {
+                        $0.outputBytesMax = 1024 * 1024
+                        $0.requestTimeoutMilliseconds = 2_000
+                    }
+                ) { rig in
+                    try await rig.knowsSlots()
+                    let large = try await rig.key(ownedBy: cluster.nodes[0], of: cluster, "clarge")
+                    let small = try await rig.key(ownedBy: cluster.nodes[0], of: cluster, "csmall")
+                    let slow = try await rig.client()
+                    let other = try await rig.client()
+                    let value = Self.value("slow", megabytes: 40)
+                    #expect(try await Self.set(slow, large, value) == .ok)
+                    #expect(try await other.command("SET", small, "s") == .ok)
+                    cluster.nodes[0].suspend()
+                    let before = try await rig.server.statistics().requests
+                    try await slow.send(raw: encode(["GET", large]))
+                    try await eventually("the proxy has the large one first") {
+                        try await rig.server.statistics().requests == before + 1
+                    }
+                    try await other.send(raw: encode(["GET", small]))
+                    try await eventually("the proxy has both") {
+                        try await rig.server.statistics().requests == before + 2
+                    }
+                    cluster.nodes[0].resume()
+                    #expect(try await other.receive() == .text("s"))
+                    #expect(try await slow.receiveRawToEnd().count < value.count)
+                    await slow.close()
+                    await other.close()
+                }
+            }
+        }
+
         /// What has been passed on cannot be sent again by the agent. The client is told once; while the slot moves its next try is
         /// kept until it is known where it goes.
         @Test func aMovingSlotAsksForTheValueOnceMore() async throws {

@@ -73,10 +73,16 @@ extension ProxyTests {
                         for client in clients { #expect(try await client.command("GET", key) == .text("0")) }
                         return try await Self.replicaReads(rig) > 5
                     }
-                    // While it follows: every write is seen by the next read, on both loops.
-                    for number in 1...300 {
+                    // While it follows: every write is seen by the next read, on both loops, and the replica is read again in between.
+                    for number in 289...300 {
                         #expect(try await clients[number % 2].command("SET", key, "\(number)") == .ok)
-                        for client in clients { #expect(try await client.command("GET", key) == .text("\(number)")) }
+                        let before = try await Self.replicaReads(rig)
+                        try await eventually("replicas are read after write \(number)") {
+                            for client in clients {
+                                #expect(try await client.command("GET", key) == .text("\(number)"))
+                            }
+                            return try await Self.replicaReads(rig) > before
+                        }
                     }
                     let replica = try await cluster.replica(of: primary).client()
                     let direct = try await primary.client()
@@ -113,6 +119,68 @@ extension ProxyTests {
                     }
                     try await Self.mendLink(of: replica)
                     for client in clients + [replica, direct] { await client.close() }
+                }
+            }
+        }
+
+        /// A read that comes back from a replica that hangs is not answered with what its client wrote after it.
+        @Test func whatAClientAsksStaysInOrder() async throws {
+            try await RedisCluster.start().use { cluster in
+                try await Rig.with(cluster: cluster, configure: { $0.requestTimeoutMilliseconds = 500 }) { rig in
+                    try await rig.knowsSlots()
+                    let primary = cluster.nodes[0]
+                    let key = try await rig.key(ownedBy: primary, of: cluster, "order")
+                    let client = try await rig.client(onLoop: 0)
+                    #expect(try await client.command("SET", key, "0") == .ok)
+                    try await rig.apply(.mitigate, [Self.policy(key, .copies, capMilliseconds: 30_000)])
+                    let replica = try await cluster.replica(of: primary)
+                    var count: Int64 = 0
+                    for round in 0..<4 {
+                        try await eventually("replicas are read in round \(round)") {
+                            let before = try await Self.replicaReads(rig)
+                            #expect(try await client.command("GET", key) == .text("\(count)"))
+                            return try await Self.replicaReads(rig) > before
+                        }
+                        replica.suspend()
+                        for _ in 0..<8 {
+                            let replies = try await client.pipeline([
+                                ["GET", key], ["GET", key], ["INCR", key], ["GET", key],
+                            ])
+                            #expect(replies[0] == .text("\(count)") && replies[1] == .text("\(count)"), "\(replies)")
+                            count += 1
+                            #expect(replies[2] == .integer(count) && replies[3] == .text("\(count)"), "\(replies)")
+                        }
+                        replica.resume()
+                    }
+                    await client.close()
+                }
+            }
+        }
+
+        @Test func theTopologyMayLeaveTheClusterWhileAReplicaIsAsked() async throws {
+            let nodes = try await SharedNodes.nodes()
+            try await RedisCluster.start().use { cluster in
+                try await Rig.with(cluster: cluster, configure: { $0.requestTimeoutMilliseconds = 500 }) { rig in
+                    try await rig.knowsSlots()
+                    let primary = cluster.nodes[0]
+                    let key = try await rig.key(ownedBy: primary, of: cluster, "leave")
+                    let clients = [try await rig.client(onLoop: 0), try await rig.client(onLoop: 0)]
+                    #expect(try await clients[0].command("SET", key, "v") == .ok)
+                    let policies = [Self.policy(key, .copies, capMilliseconds: 30_000)]
+                    try await rig.apply(.mitigate, policies)
+                    try await eventually("replicas are read") {
+                        #expect(try await clients[0].command("GET", key) == .text("v"))
+                        return try await Self.replicaReads(rig) > 5
+                    }
+                    let replica = try await cluster.replica(of: primary)
+                    replica.suspend()
+                    try await clients[0].send(
+                        raw: Array((0..<20).map { _ in encode(["GET", key]) }.joined()))
+                    try await rig.apply(.mitigate, policies, topology: try Rig.topology(Array(nodes.prefix(1))))
+                    for _ in 0..<20 { _ = try await clients[0].receive() }
+                    #expect(try await clients[1].command("PING") == .simple("PONG"))
+                    replica.resume()
+                    for client in clients { await client.close() }
                 }
             }
         }
