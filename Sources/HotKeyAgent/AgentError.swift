@@ -11,6 +11,8 @@ public struct AgentError: Error, Sendable, CustomStringConvertible {
         case unusableSocket
         /// A command of the agent's own was called wrongly.
         case badCommand
+        /// What was asked is known to the coordinating agent alone.
+        case notCoordinating
         /// A service of the agent ended although nobody asked it to.
         case serviceEnded
     }

@@ -10,6 +10,9 @@ public enum PeerLimits {
     public static let callsInFlightMax = 1_024
     /// What `HK.REPORTS` may be told to wait for news; agents refuse more.
     public static let blockMillisecondsRange = 0...10_000
+    /// Keys that `HK.TOP` answers with.
+    public static let topKeysDefault = 20
+    public static let topKeysRange = 1...1_000
     /// Text of an agent's error that is repeated in ours.
     static let quotedBytesMax = 512
 }

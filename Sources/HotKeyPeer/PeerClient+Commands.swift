@@ -16,6 +16,13 @@ extension PeerClient {
     /// `HK.ROUTE`
     public func route(_ key: [UInt8]) async throws -> RouteStatus { try await document("HK.ROUTE", key) }
 
+    /// `HK.TOP`
+    /// - Parameter count: within ``PeerLimits/topKeysRange``.
+    public func top(_ count: Int) async throws -> LiveStatus { try await document("HK.TOP", Array("\(count)".utf8)) }
+
+    /// `HK.HEAT`
+    public func heat(of key: [UInt8]) async throws -> LiveStatus { try await document("HK.HEAT", key) }
+
     /// `HK.REPORTS`
     /// - Parameters:
     ///   - after: the last sequence number that is known, 0 for all that the agent keeps.

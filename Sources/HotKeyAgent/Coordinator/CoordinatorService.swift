@@ -35,6 +35,8 @@ final class CoordinatorService: Sendable {
     private let rules: NIOLockedValueBox<RuleBook>
     private let counters = NIOLockedValueBox(Metrics())
     private let memory = PublisherMemory()
+    /// While this agent leads: what it decides from.
+    private let merging = NIOLockedValueBox<ReportMerger?>(nil)
     private let duplicateLoggedAt = NIOLockedValueBox<NIODeadline?>(nil)
 
     init(
@@ -54,6 +56,11 @@ final class CoordinatorService: Sendable {
 
     var metrics: Metrics { counters.withLockedValue { $0 } }
 
+    /// What the coordinator sees now; nil while another agent coordinates.
+    func liveHeat(_ question: LiveHeat.Question) async -> LiveHeat? {
+        await merging.withLockedValue { $0 }?.live(question)
+    }
+
     func setRules(_ book: RuleBook) { rules.withLockedValue { $0 = book } }
 
     /// Until cancelled.
@@ -69,6 +76,7 @@ final class CoordinatorService: Sendable {
             $0.leaderships += 1
         }
         defer {
+            merging.withLockedValue { $0 = nil }
             counters.withLockedValue {
                 $0.isLeader = false
                 $0.agentsPulled = 0
@@ -83,6 +91,7 @@ final class CoordinatorService: Sendable {
             isRegistryOlder: known.isRegistryOlder, memory: memory, clock: clock, logger: logger)
         let merger = ReportMerger(
             rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
+        merging.withLockedValue { $0 = merger }
         let directory = AgentDirectory(store: store, paths: paths, logger: logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await publisher.run() }
@@ -346,6 +355,15 @@ actor ReportMerger {
         }
         let changes = tracker.evaluate(window, nowNanoseconds: now.uptimeNanoseconds)
         return changes.map(update(for:))
+    }
+
+    /// Decides nothing.
+    func live(_ question: LiveHeat.Question, at now: NIODeadline = .now()) -> LiveHeat {
+        window.advance(to: now.uptimeNanoseconds)
+        return LiveHeat(question, tracker, window) { [monotonicOrigin, wallOrigin] nanoseconds in
+            wallOrigin.advanced(
+                byMilliseconds: Int64(clamping: nanoseconds / 1_000_000) - Int64(clamping: monotonicOrigin / 1_000_000))
+        }
     }
 
     private func update(for change: HeatChange) -> HotUpdate {

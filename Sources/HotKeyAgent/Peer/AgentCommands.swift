@@ -30,6 +30,10 @@ final class AgentCommands: AgentCommandHandler {
             return json(words, count: 2, on: eventLoop) { try await agent.route(words[1]) }
         case "HK.REPORTS":
             return reports(words, agent, on: eventLoop)
+        case "HK.TOP":
+            return top(words, agent, on: eventLoop)
+        case "HK.HEAT":
+            return json(words, count: 2, on: eventLoop) { try await agent.liveHeat(.key(words[1]), asked: "HK.HEAT") }
         default:
             let name = String(decoding: words[0], as: UTF8.self)
             return eventLoop.makeSucceededFuture(
@@ -37,7 +41,24 @@ final class AgentCommands: AgentCommandHandler {
         }
     }
 
-    static let names = ["HK.GET", "HK.LIST", "HK.RECORD", "HK.REPORTS", "HK.ROUTE", "HK.STATUS"]
+    static let names = [
+        "HK.GET", "HK.HEAT", "HK.LIST", "HK.RECORD", "HK.REPORTS", "HK.ROUTE", "HK.STATUS", "HK.TOP",
+    ]
+
+    /// `HK.TOP [count]`
+    private func top(_ words: [[UInt8]], _ agent: AgentView, on eventLoop: any EventLoop) -> EventLoopFuture<RESPValue>
+    {
+        guard words.count > 1 else {
+            return json(words, count: 1, on: eventLoop) {
+                try await agent.liveHeat(.top(PeerLimits.topKeysDefault), asked: "HK.TOP")
+            }
+        }
+        guard let count = Int(String(decoding: words[1], as: UTF8.self)), PeerLimits.topKeysRange.contains(count) else {
+            return eventLoop.makeSucceededFuture(
+                .error("ERR HK.TOP [count]: count is 1 to \(PeerLimits.topKeysRange.upperBound)"))
+        }
+        return json(words, count: 2, on: eventLoop) { try await agent.liveHeat(.top(count), asked: "HK.TOP") }
+    }
 
     private func json(
         _ words: [[UInt8]], count: Int, on eventLoop: any EventLoop,
@@ -148,6 +169,19 @@ struct AgentView: Sendable {
             key: PeerKey(name.bytes), state: applied.plan.stateName(of: name), kind: nil,
             readsPerSecond: nil, writesPerSecond: nil, errorPerSecond: nil, copies: 0, sources: [], since: nil,
             action: "none", isLocalDecision: false, reason: deny?.reason)
+    }
+
+    /// Throws ``AgentError/Code/notCoordinating`` at an agent that does not lead.
+    func liveHeat(_ question: LiveHeat.Question, asked command: String) async throws -> LiveStatus {
+        let applied = acting.current
+        guard let live = await coordinator?.liveHeat(question) else {
+            let other = applied.registry.coordinator
+            throw AgentError(
+                .notCoordinating,
+                "\(command): this agent does not coordinate"
+                    + (other.isEmpty || other == configuration.id ? "" : "; \(other) does, as far as it knows"))
+        }
+        return LiveStatus(live, applied, id: configuration.id, at: acting.clock.now)
     }
 
     func route(_ key: [UInt8]) async throws -> RouteStatus {

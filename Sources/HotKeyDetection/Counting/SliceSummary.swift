@@ -11,6 +11,12 @@ public struct AccessTotals: Sendable, Hashable {
     }
 
     public var accesses: UInt64 { reads &+ writes }
+
+    mutating func add(_ other: AccessTotals, dividedBy divisor: UInt64) {
+        reads &+= other.reads / divisor
+        writes &+= other.writes / divisor
+        replyBytes &+= other.replyBytes / divisor
+    }
 }
 
 /// What was counted in one slice by one event loop, or by several once merged.

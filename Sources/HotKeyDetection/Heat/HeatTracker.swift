@@ -83,6 +83,14 @@ public struct HeatTracker: Sendable {
         tracked[key]?.machine.state ?? .cold
     }
 
+    /// A hot or cooling key's kind, and since when it is, as of the last evaluation.
+    func heat(of key: [UInt8]) -> (kind: HeatKind, sinceNanoseconds: UInt64)? {
+        guard let machine = tracked[key]?.machine, let kind = machine.kind, let since = machine.sinceNanoseconds else {
+            return nil
+        }
+        return (kind, since)
+    }
+
     /// Decides on the slices that have ended. Call after each slice's end; calling more often changes nothing.
     public mutating func evaluate(_ window: MergedWindow, nowNanoseconds now: UInt64) -> [HeatChange] {
         window.advance(to: now)

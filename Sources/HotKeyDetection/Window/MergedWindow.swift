@@ -27,6 +27,8 @@ public final class MergedWindow {
     private var agents: [String: AgentLedger] = [:]
     /// Frames counted for each slice, over all agents.
     private var framesBySlice: [Int]
+    /// All accesses of each slice, listed or not.
+    private var totalsBySlice: [AccessTotals]
 
     /// - Parameter hashSeed: random, drawn by the caller once a process.
     public init(hashSeed: UInt64, keysMax: Int = DetectionLimits.mergedKeysMax) {
@@ -35,6 +37,7 @@ public final class MergedWindow {
             sliceMilliseconds: DetectionLimits.sliceMilliseconds, keyLimit: keysMax,
             arenaByteLimit: DetectionLimits.mergedArenaBytesMax)
         framesBySlice = Array(repeating: 0, count: keys.ringSlices)
+        totalsBySlice = Array(repeating: AccessTotals(), count: keys.ringSlices)
     }
 
     public var agentCount: Int { agents.count }
@@ -90,7 +93,10 @@ public final class MergedWindow {
         let before = keys.currentSlice
         guard slice > before else { return }
         let ring = UInt64(keys.ringSlices)
-        for step in 1...min(slice - before, ring) { framesBySlice[Int((slice - step + 1) % ring)] = 0 }
+        for step in 1...min(slice - before, ring) {
+            framesBySlice[Int((slice - step + 1) % ring)] = 0
+            totalsBySlice[Int((slice - step + 1) % ring)] = AccessTotals()
+        }
         keys.advance(to: slice)
         // Looked through once a second: cheap, and a minute's silence is not urgent.
         if slice / 10 != before / 10 {
@@ -115,6 +121,15 @@ public final class MergedWindow {
     public func sample(of key: [UInt8], rule: DetectionRule) -> HeatSample {
         let entry = keys.find(key, hash: KeyHash.hash(key, seed: seed))
         return keys.sample(at: entry, rule: rule, ending: lastEndedSlice)
+    }
+
+    /// What all agents had in the last second up to the last slice that has ended, listed or not. Frames that are missing are.
+    public var totalsOfLastSecond: AccessTotals {
+        var sum = AccessTotals()
+        for age in 0..<UInt64(1_000 / DetectionLimits.sliceMilliseconds) {
+            sum.add(totalsBySlice[Int((lastEndedSlice - age) % UInt64(keys.ringSlices))], dividedBy: 1)
+        }
+        return sum
     }
 
     func hash(of key: [UInt8]) -> UInt64 { KeyHash.hash(key, seed: seed) }
@@ -151,6 +166,7 @@ public final class MergedWindow {
         keys.addBound(bound, slice: slice)
         // A stalled agent's long slice is counted at its mean rate: its counts are not those of 100 ms.
         let stretch = max(1, UInt64(reader.durationMilliseconds) / UInt64(keys.sliceMilliseconds))
+        totalsBySlice[Int(slice % UInt64(keys.ringSlices))].add(reader.totals, dividedBy: stretch)
         var leftOut: UInt64 = 0
         reader.forEachEntry { entry in
             let credit =

@@ -281,6 +281,38 @@ final class SlidingWindow {
         sum(bounds, ending: ending, slices: slices) &+ sum(overflows, ending: ending, slices: slices)
     }
 
+    /// The entries with the most accesses over the slices that end with `ending`, the busiest first.
+    ///
+    /// Looks at every entry's state, and at the cells of those alone that may be among the busiest.
+    func busiest(_ count: Int, ending: UInt64, slices: Int) -> [Int] {
+        var found: [(accesses: UInt64, entry: Int)] = []
+        for entry in 0..<table.highWater where count > 0 && table.isPresent(entry) {
+            let isFull = found.count == count
+            if isFull, accessesAtMost(in: entry) <= found[count - 1].accesses { continue }
+            let accesses = accesses(in: entry, ending: ending, slices: slices)
+            guard accesses > (isFull ? found[count - 1].accesses : 0) else { continue }
+            if isFull { found.removeLast() }
+            var (low, high) = (0, found.count)
+            while low < high {
+                let middle = (low + high) / 2
+                if found[middle].accesses >= accesses { low = middle + 1 } else { high = middle }
+            }
+            found.insert((accesses, entry), at: low)
+        }
+        return found.map(\.entry)
+    }
+
+    private func accesses(in entry: Int, ending: UInt64, slices: Int) -> UInt64 {
+        let last = states[entry].lastSlice
+        var sum: UInt64 = 0
+        for age in 0..<UInt64(slices) {
+            let slice = ending &- age
+            guard slice <= last, slice &+ UInt64(ringSlices) > last else { continue }
+            sum &+= cells[entry * ringSlices + Int(slice % UInt64(ringSlices))].accesses
+        }
+        return sum
+    }
+
     private func sum(_ ring: [UInt64], ending: UInt64, slices: Int) -> UInt64 {
         var sum: UInt64 = 0
         for age in 0..<UInt64(slices) where isOpen(ending - age) {

@@ -1,0 +1,66 @@
+import HotKeyDetection
+import HotKeyPeer
+import HotKeyRegistry
+import HotKeyRules
+
+/// What the coordinator sees at one moment, for people: more than it publishes, which are changes of state alone.
+struct LiveHeat: Sendable {
+    enum Question: Sendable {
+        case top(Int)
+        case key([UInt8])
+    }
+    struct Key: Sendable {
+        var heat: ObservedHeat
+        var since: Timestamp?
+    }
+
+    let totals: AccessTotals
+    let agentCount: Int
+    let hotKeyCount: Int
+    let keys: [Key]
+
+    init(
+        _ question: Question, _ tracker: HeatTracker, _ window: MergedWindow, wallTime: (UInt64) -> Timestamp
+    ) {
+        totals = window.totalsOfLastSecond
+        agentCount = window.agentCount
+        hotKeyCount = tracker.hotKeyCount
+        let observed =
+            switch question {
+            case .top(let count): tracker.top(count, in: window)
+            case .key(let key): [tracker.observe(key, in: window)]
+            }
+        keys = observed.map { Key(heat: $0, since: $0.sinceNanoseconds.map(wallTime)) }
+    }
+}
+
+extension LiveStatus {
+    /// With what the registry adds: decisions of operators, who named a key, what is done with it.
+    init(_ live: LiveHeat, _ applied: ActingService.Applied, id: String, at now: Timestamp) {
+        self.init(
+            id: id, epoch: applied.registry.position?.epoch ?? 0, version: applied.registry.position?.version ?? 0,
+            agents: live.agentCount, readsPerSecond: Double(live.totals.reads),
+            writesPerSecond: Double(live.totals.writes), bytesPerSecond: Double(live.totals.replyBytes),
+            hotKeys: live.hotKeyCount, keys: live.keys.map { LiveKey($0, applied.plan) }, now: now.description)
+    }
+}
+
+extension LiveKey {
+    fileprivate init(_ key: LiveHeat.Key, _ plan: ActingPlan) {
+        let name = KeyName(key.heat.key)
+        let acting = plan.keys[name]
+        let status = acting.map { KeyStatus($0, mode: plan.mode) }
+        let sample = key.heat.sample
+        // What detection sees, unless an operator has decided.
+        let isDecided = acting?.state == .pinned || plan.denied.contains(name)
+        self.init(
+            key: PeerKey(name.bytes), state: isDecided ? plan.stateName(of: name) : key.heat.state.rawValue,
+            detected: key.heat.state.rawValue, kind: key.heat.kind?.rawValue ?? status?.kind,
+            readsPerSecond: sample.readsPerSecond, writesPerSecond: sample.writesPerSecond,
+            bytesPerSecond: sample.bytesPerSecond, errorPerSecond: sample.errorPerSecond, heat: sample.windowHeat,
+            pattern: key.heat.match?.rule.pattern.source, rule: key.heat.match.map { $0.position + 1 },
+            thresholdPerSecond: key.heat.match?.rule.thresholdPerSecond,
+            thresholdBytesPerSecond: key.heat.match?.rule.thresholdBytesPerSecond, action: status?.action ?? "none",
+            copies: status?.copies ?? 0, sources: status?.sources ?? [], since: key.since?.description ?? status?.since)
+    }
+}
