@@ -19,7 +19,7 @@ struct HKCtl: AsyncParsableCommand {
             CommandGroup(
                 name: "Look",
                 subcommands: [
-                    Status.self, List.self, Get.self, Watch.self, Agents.self, Route.self, History.self,
+                    Status.self, Top.self, List.self, Get.self, Watch.self, Agents.self, Route.self, History.self,
                 ]),
             CommandGroup(name: "Decide", subcommands: [Pin.self, Unpin.self, Deny.self, Undeny.self, SetMode.self]),
             CommandGroup(

@@ -21,4 +21,9 @@ enum ControlLimits {
     static let terminalColumnsMin = 40
     /// How often `watch` looks whether a pin or a deny has expired.
     static let expiryCheckMilliseconds = 250
+    /// How often `top` asks, and how many keys it shows when it is not told.
+    static let topIntervalMillisecondsDefault: Int64 = 1_000
+    static let topIntervalMillisecondsRange: ClosedRange<Int64> = 100...3_600_000
+    /// A rate that changed by less than this part of itself between two turns is steady.
+    static let trendShareMin = 0.1
 }

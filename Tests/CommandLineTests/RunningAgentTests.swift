@@ -3,7 +3,7 @@ import HotKeyTestSupport
 import Testing
 
 /// One `hkagent` of a test, on ports of its own.
-private struct RunningAgent: Sendable {
+struct RunningAgent: Sendable {
     let process: SpawnedProcess
     let appPort: Int
     let peerPort: Int

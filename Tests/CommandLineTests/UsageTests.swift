@@ -124,6 +124,8 @@ import Testing
         #expect(compared >= 3)
         for verb in [
             "init", "list", "get", "watch", "unpin", "deny", "undeny", "mode", "agents", "route", "history", "status",
+            "top",
+            "simulate",
         ] {
             let outcome = try await hkctl.run(verb, "--help")
             #expect(outcome.status == 0 && outcome.standardOutput.contains("USAGE: hkctl \(verb) "))

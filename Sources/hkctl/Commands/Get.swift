@@ -11,10 +11,17 @@ struct Get: AsyncParsableCommand {
     @Flag(help: "Ask every agent what it does with the key.")
     var agents = false
 
+    @Flag(help: "Say why it is hot or not: rates now, threshold, rule, sources, and what every agent does with it.")
+    var explain = false
+
     @OptionGroup(title: "Common Options") var global: GlobalOptions
 
     func run() async throws {
         let name = try key.name()
+        if explain {
+            try global.print(try await global.withSession { try await ExplainReport(name, $0) })
+            return
+        }
         let asksAgents = agents
         let report = try await global.withSession { session in
             async let pins = session.registry.pins().document

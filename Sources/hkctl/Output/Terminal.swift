@@ -6,6 +6,8 @@ struct Terminal: Sendable {
     var columns: Int?
     /// Whether it understands bold letters.
     var isStyled: Bool
+    /// Whether people look at it while it is written, and it understands how to start anew at the top.
+    var isScreen = false
 
     static var current: Terminal {
         let isTerminal = isatty(STDOUT_FILENO) == 1
@@ -18,8 +20,12 @@ struct Terminal: Sendable {
         return Terminal(
             columns: columns.map { max($0, ControlLimits.terminalColumnsMin) },
             isStyled: isTerminal && GlobalOptions.environment("NO_COLOR") == nil
-                && GlobalOptions.environment("TERM") != "dumb")
+                && GlobalOptions.environment("TERM") != "dumb",
+            isScreen: isTerminal && GlobalOptions.environment("TERM") != "dumb")
     }
+
+    /// What takes the place of what stood there.
+    func screen(_ text: String) -> String { isScreen ? "\u{1b}[H\u{1b}[J\(text)" : text }
 
     func bold(_ text: String) -> String { isStyled ? "\u{1b}[1m\(text)\u{1b}[0m" : text }
 }
