@@ -55,6 +55,15 @@ public enum DetectionLimits {
     /// Entries looked at to find one to give up when the window is full.
     public static let evictionSampleEntries = 8
 
+    // MARK: Sources
+
+    /// Candidates of all sources together.
+    public static let sourceCandidatesMax = 50_000
+    /// Keys published as candidates because an estimate proposes them. Few: they take room in the hot set that hot keys may need.
+    public static let proposedKeysMax = 256
+    /// Names of sources that are published of one key.
+    public static let sourceNamesMax = 16
+
     // MARK: Decisions
 
     /// Hot and cooling keys of one app.

@@ -96,6 +96,22 @@ private struct Registry {
         #expect(registry.bucket(0x0c).keys.isEmpty && registry.bucket(0x0c).version == 2)
     }
 
+    @Test func aSourceThatNamesAKeyForTheFirstTimeIsPublished() throws {
+        var registry = try Registry()
+        var planner = PublishPlanner(registry.published, paths: paths)
+        func submit(_ sources: [String]) throws -> [String]? {
+            var named = record("a")
+            named.sources = sources
+            #expect(planner.submit([.set(named)]).isEmpty)
+            return try registry.publish(&planner)?.head.changes.first?.record?.sources
+        }
+        #expect(try submit(["agents"]) == ["agents"])
+        #expect(try submit(["agents", "scan"]) == ["agents", "scan"])
+        // One that has gone is no news, nor is its return.
+        #expect(try submit(["agents"]) == nil)
+        #expect(try submit(["scan", "agents"]) == nil)
+    }
+
     @Test func inlineChangesAreWholeVersionsThatFit() throws {
         var registry = try Registry()
         var planner = PublishPlanner(registry.published, paths: paths)

@@ -202,6 +202,8 @@ extension AgentView {
         metrics.gauge(
             "hotkey_keys_waiting", "Keys whose latest change is not published because there is no room.",
             coordinator.keysWaiting)
+        metrics.gauge("hotkey_sources", "Documents of other sources that are in force.", coordinator.sources)
+        metrics.gauge("hotkey_source_candidates", "Candidates in them.", coordinator.sourceCandidates)
     }
 
     /// What does not keep this agent from serving, and is to be known all the same.

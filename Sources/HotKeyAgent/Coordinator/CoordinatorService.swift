@@ -22,6 +22,9 @@ final class CoordinatorService: Sendable {
         var changesRefused = 0
         /// Keys that are hot and not published because there is no room.
         var keysWaiting = 0
+        /// Documents under `sources/` that are in force, and the candidates in them.
+        var sources = 0
+        var sourceCandidates = 0
     }
 
     private let store: any CoordinationStore
@@ -82,6 +85,8 @@ final class CoordinatorService: Sendable {
                 $0.agentsPulled = 0
                 $0.agentsDuplicate = 0
                 $0.keysWaiting = 0
+                $0.sources = 0
+                $0.sourceCandidates = 0
             }
             logger.notice("coordinating no more")
         }
@@ -93,11 +98,13 @@ final class CoordinatorService: Sendable {
             rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
         merging.withLockedValue { $0 = merger }
         let directory = AgentDirectory(store: store, paths: paths, logger: logger)
+        let sources = SourceDirectory(store: store, paths: paths, logger: logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await publisher.run() }
             group.addTask { try await directory.run() }
             group.addTask { try await self.pullEveryone(in: directory, into: merger) }
-            group.addTask { try await self.decide(merger, publisher) }
+            group.addTask { try await sources.run() }
+            group.addTask { try await self.decide(merger, publisher, sources) }
             defer { group.cancelAll() }
             // Whatever ends first ends the leadership.
             try await group.next()
@@ -235,7 +242,9 @@ final class CoordinatorService: Sendable {
 
     // MARK: Deciding
 
-    private func decide(_ merger: ReportMerger, _ publisher: HotSetPublisher) async throws {
+    private func decide(
+        _ merger: ReportMerger, _ publisher: HotSetPublisher, _ sources: SourceDirectory
+    ) async throws {
         while true {
             try await Task.sleep(for: .milliseconds(AgentLimits.decisionMilliseconds))
             // What is submitted now is published later, so this is told of each turn.
@@ -249,7 +258,13 @@ final class CoordinatorService: Sendable {
             if registry.isRegistryOlder { await publisher.beginEpoch() }
             // Off, nothing is counted, so nothing can be said; external, someone else says it.
             guard registry.mode != .off, !registry.isDetectionExternal else { continue }
-            let updates = await merger.decide(rules: rules.withLockedValue { $0 })
+            let updates = await merger.decide(
+                rules: rules.withLockedValue { $0 }, sources: sources.current, pins: registry.pins, clock: clock.now)
+            let (listed, candidates) = await merger.sourceCounts
+            counters.withLockedValue {
+                $0.sources = listed
+                $0.sourceCandidates = candidates
+            }
             guard !updates.isEmpty else { continue }
             let refused = await publisher.submit(updates)
             for refusal in refused.prefix(AgentLimits.refusalsLoggedMax) {
@@ -260,10 +275,14 @@ final class CoordinatorService: Sendable {
     }
 }
 
-/// All agents' reports merged, and the state of each key: the pure parts of ``HotKeyDetection`` behind one owner.
+/// All agents' reports merged, fused with the other sources, and the state of each key: the pure parts of ``HotKeyDetection`` behind one owner.
 actor ReportMerger {
     private let window: MergedWindow
     private var tracker: HeatTracker
+    private var fusion: SourceFusion
+    /// What ``fusion`` was told last.
+    private var sources: [AgentID: SourceDocument] = [:]
+    private var pins: PinsDocument?
     private var rules: RuleBook
     private var positions: [AgentID: (epoch: UInt64, sequence: UInt64)] = [:]
     /// By epoch, the agent under whose id its reports are counted.
@@ -282,20 +301,19 @@ actor ReportMerger {
         self.rules = rules
         window = MergedWindow(hashSeed: UInt64.random(in: .min ... .max))
         tracker = HeatTracker(rules: rules.detection)
+        fusion = SourceFusion(rules: rules.detection)
         monotonicOrigin = now.uptimeNanoseconds
         wallOrigin = clock
         let origin = monotonicOrigin
         // Of no key yet: it tells the window from which counts on keys are worth a look, and the first pull of each agent, which
         // brings its last second, may come before the first decision.
         _ = tracker.evaluate(window, nowNanoseconds: origin)
-        tracker.adopt(
-            published.filter { $0.state.isActedUpon }.map { record in
-                let age = max(0, clock.millisecondsSince1970 - record.since.millisecondsSince1970)
-                let ageNanoseconds = UInt64(age).multipliedReportingOverflow(by: 1_000_000).partialValue
-                return PublishedHeat(
-                    key: record.key.bytes, kind: HeatKind(record.kind), isCooling: record.state == .cooling,
-                    sinceNanoseconds: origin > ageNanoseconds ? origin - ageNanoseconds : 0)
-            }, nowNanoseconds: origin)
+        let heats = published.compactMap { record -> FusedHeat? in
+            let age = max(0, clock.millisecondsSince1970 - record.since.millisecondsSince1970)
+            let ageNanoseconds = UInt64(age).multipliedReportingOverflow(by: 1_000_000).partialValue
+            return FusedHeat(record, sinceNanoseconds: origin > ageNanoseconds ? origin - ageNanoseconds : 0)
+        }
+        tracker.adopt(fusion.adopt(heats, nowNanoseconds: origin), nowNanoseconds: origin)
     }
 
     /// What to ask an agent for next.
@@ -348,13 +366,35 @@ actor ReportMerger {
         counted[epoch] = nil
     }
 
-    func decide(rules newRules: RuleBook, at now: NIODeadline = .now()) -> [HotUpdate] {
+    /// Sources that are in force, and how many candidates they list.
+    private(set) var sourceCounts = (sources: 0, candidates: 0)
+
+    /// - Parameters:
+    ///   - sources: what the other sources say now.
+    ///   - clock: this moment by the ensemble's clock, by which candidates and denies end.
+    func decide(
+        rules newRules: RuleBook, sources newSources: [AgentID: SourceDocument] = [:],
+        pins newPins: PinsDocument? = nil,
+        clock: Timestamp = .now, at now: NIODeadline = .now()
+    ) -> [HotUpdate] {
         if newRules.document != rules.document {
             rules = newRules
             tracker.update(rules: newRules.detection)
+            fusion.update(rules: newRules.detection)
+        }
+        if newSources != sources {
+            sources = newSources
+            fusion.update(sources: SourceProposals.all(newSources))
+            sourceCounts = (newSources.count, fusion.candidateCount)
+        }
+        if newPins != pins {
+            pins = newPins
+            fusion.update(denied: newPins?.deniedUntilMilliseconds ?? [:])
         }
         let changes = tracker.evaluate(window, nowNanoseconds: now.uptimeNanoseconds)
-        return changes.map(update(for:))
+        return fusion.decide(
+            agents: changes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970
+        ).map(update(for:))
     }
 
     /// Decides nothing.
@@ -366,22 +406,9 @@ actor ReportMerger {
         }
     }
 
-    private func update(for change: HeatChange) -> HotUpdate {
-        let key = KeyName(change.key)
-        guard change.state == .hot || change.state == .cooling else { return .remove(key) }
-        let offset = Int64(clamping: change.sinceNanoseconds / 1_000_000) - Int64(clamping: monotonicOrigin / 1_000_000)
-        let sample = change.sample
-        let (reads, writes) = (sample.readsPerSecond.rounded(), sample.writesPerSecond.rounded())
-        // What rounding the rates takes or adds is in the error too.
-        let rounding = abs(reads - sample.readsPerSecond) + abs(writes - sample.writesPerSecond)
-        return .set(
-            HotRecord(
-                key: key, state: change.state == .cooling ? .cooling : .hot, kind: HotKind(change.kind),
-                readsPerSecond: reads, writesPerSecond: writes, bytesPerSecond: sample.bytesPerSecond.rounded(),
-                errorPerSecond: (sample.errorPerSecond + rounding).rounded(.up), sources: [Self.sourceName],
-                since: wallOrigin.advanced(byMilliseconds: offset)))
+    private func update(for change: FusedChange) -> HotUpdate {
+        guard case .set(let heat) = change else { return .remove(KeyName(change.key)) }
+        let offset = Int64(clamping: heat.sinceNanoseconds / 1_000_000) - Int64(clamping: monotonicOrigin / 1_000_000)
+        return .set(HotRecord(heat, since: wallOrigin.advanced(byMilliseconds: offset)))
     }
-
-    /// What a record's `sources` calls the agents' own reports.
-    private static let sourceName = "agents"
 }

@@ -232,7 +232,7 @@ struct PublishPlanner: Sendable {
             } catch {
                 return .invalid("\(error)")
             }
-            if let before, !before.differsInState(from: record) { return nil }
+            if let before, !record.isNews(after: before) { return nil }
             after = record
         }
         if before == nil && after == nil { return nil }

@@ -61,9 +61,15 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
         self.since = since
     }
 
-    /// Whether the two differ in what agents act on. Rates, sources and times alone are not worth a publication.
+    /// Whether the two differ in what agents act on. Rates and times alone are not worth a publication.
     public func differsInState(from other: HotRecord) -> Bool {
         state != other.state || kind != other.kind || copies != other.copies
+    }
+
+    /// Whether this record is worth a publication over the one that stands there: a difference in state, or a source that has not
+    /// named the key before.
+    func isNews(after former: HotRecord) -> Bool {
+        differsInState(from: former) || !Set(sources).isSubset(of: former.sources)
     }
 
     enum CodingKeys: String, CodingKey, CaseIterable {

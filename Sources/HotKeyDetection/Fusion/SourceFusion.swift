@@ -1,0 +1,249 @@
+/// The agents' reports and the other sources made one: which keys are published, and who named them.
+///
+/// - **Nothing is added up.** Two that count the same traffic would make it twice as hot. The agents' reports go through
+///   `HeatTracker`, the exact sources through a state machine of their own with the same rule, and a key is as hot as the hotter
+///   of the two: the largest lower bound decides.
+/// - **An exact source** counts as a report does: its rate less its error is a lower bound, at the threshold the key is hot. It needs no
+///   confirmation, because a source takes its rate over a span of its own.
+/// - **An estimate only proposes**: the key is published as `candidate`, which nobody acts on, when its lower bound is at the
+///   threshold. It neither makes a key hot nor keeps one hot; what counts the traffic does.
+/// - **What expires is dropped**, and so is what is not listed any more. The key then has no rate there, and cools and leaves by its
+///   rule's times: a source that vanishes and comes back within the cool-down changes nothing.
+/// - **A denied key** gets nothing from any source, and what it had from them ends at once.
+/// - **Shown** are the rates of the best grade; of several, those with the largest lower bound. The kind is `write` if either says so,
+///   because such a key must not be cached.
+/// - **Named**: a source has named a key while it lists it, at whatever rate. Names gather until the key is cold, and only a
+///   new one is worth a publication: a source whose list changes to and fro is published once a key.
+///
+/// Bounded: `DetectionLimits.sourceCandidatesMax` candidates, the exact ones and the largest lower bounds first, and
+/// `proposedKeysMax` keys that are only proposed. A decision costs by the keys that are hot by sources, not by those listed.
+public struct SourceFusion: Sendable {
+    private struct Named: Sendable {
+        var source: String
+        var grade: SourceGrade
+        var candidate: SourceCandidate
+    }
+
+    /// What one of the two ways says of a key that is hot or cooling.
+    private struct Voice: Sendable {
+        var state: HeatState
+        var kind: HeatKind
+        var sample: HeatSample
+        var sinceNanoseconds: UInt64
+    }
+
+    /// What a record's `sources` calls the agents' own reports.
+    public static let agentsName = "agents"
+
+    private var rules: RuleSet
+    private var named: [[UInt8]: [Named]] = [:]
+    /// Until when keys are denied, by the wall clock.
+    private var denied: [[UInt8]: Int64] = [:]
+    /// Keys that a candidate can make hot.
+    private var enterable: Set<[UInt8]> = []
+    /// Keys that are proposed.
+    private var proposed: Set<[UInt8]> = []
+    private var agents: [[UInt8]: Voice] = [:]
+    private var machines: [[UInt8]: HeatStateMachine] = [:]
+    private var published: [[UInt8]: FusedHeat] = [:]
+    /// Keys that are published as candidates.
+    private var publishedProposals: Set<[UInt8]> = []
+    private var graceEndsNanoseconds: UInt64 = 0
+    /// What is listed, denied or ruled has changed since the last decision.
+    private var isChanged = false
+    /// Candidates that there was no room for.
+    public private(set) var leftOutCount = 0
+
+    public init(rules: RuleSet) {
+        self.rules = rules
+    }
+
+    /// Candidates taken in, expired ones included.
+    public var candidateCount: Int { named.values.reduce(0) { $0 + $1.count } }
+
+    // MARK: News
+
+    public mutating func update(rules: RuleSet) {
+        self.rules = rules
+        sort()
+    }
+
+    /// The keys that operators deny, with the end of each by the wall clock in milliseconds since 1970.
+    public mutating func update(denied: [[UInt8]: Int64]) {
+        self.denied = denied
+        isChanged = true
+    }
+
+    /// Everything that all sources propose now, by the source's name.
+    public mutating func update(sources: [String: SourceProposals]) {
+        var all = sources.flatMap { name, proposals in
+            proposals.candidates.map { Named(source: name, grade: proposals.grade, candidate: $0) }
+        }
+        all.sort { left, right in
+            if left.grade != right.grade { return left.grade == .exact }
+            if left.candidate.lowerBoundPerSecond != right.candidate.lowerBoundPerSecond {
+                return left.candidate.lowerBoundPerSecond > right.candidate.lowerBoundPerSecond
+            }
+            return left.source < right.source
+        }
+        leftOutCount = max(0, all.count - DetectionLimits.sourceCandidatesMax)
+        named = Dictionary(grouping: all.prefix(DetectionLimits.sourceCandidatesMax), by: \.candidate.key)
+        sort()
+    }
+
+    /// Works out which keys are worth a look at each decision.
+    private mutating func sort() {
+        isChanged = true
+        var exact: [(key: [UInt8], heat: Double)] = []
+        var estimates: [(key: [UInt8], heat: Double)] = []
+        for (key, list) in named {
+            guard let rule = rules.match(key)?.rule else { continue }
+            for grade in SourceGrade.allCases {
+                let heats = list.lazy.filter { $0.grade == grade }.map { $0.candidate.heat(under: rule) }
+                guard let heat = heats.max(), heat >= 1 else { continue }
+                if grade == .exact { exact.append((key, heat)) } else { estimates.append((key, heat)) }
+            }
+        }
+        func hottest(_ keys: [(key: [UInt8], heat: Double)], _ count: Int) -> Set<[UInt8]> {
+            guard keys.count > count else { return Set(keys.map(\.key)) }
+            return Set(keys.sorted { $0.heat > $1.heat }.prefix(count).map(\.key))
+        }
+        enterable = hottest(exact, DetectionLimits.hotKeysMax)
+        proposed = hottest(estimates, DetectionLimits.proposedKeysMax)
+    }
+
+    /// Takes over what another coordinator has published. For `takeoverGraceMilliseconds` nothing ends, since the sources may simply
+    /// not have been read yet.
+    ///
+    /// Returns the keys that the agents named: those that the tracker has to take over.
+    public mutating func adopt(_ heats: [FusedHeat], nowNanoseconds now: UInt64) -> [PublishedHeat] {
+        graceEndsNanoseconds = now + UInt64(DetectionLimits.takeoverGraceMilliseconds) * 1_000_000
+        var ofAgents: [PublishedHeat] = []
+        for heat in heats {
+            published[heat.key] = heat
+            guard heat.state != .candidate else {
+                publishedProposals.insert(heat.key)
+                continue
+            }
+            let isCooling = heat.state == .cooling
+            if heat.sources.contains(where: { $0 != Self.agentsName }) {
+                machines[heat.key] = HeatStateMachine(
+                    adopting: heat.kind, isCooling: isCooling, sinceNanoseconds: heat.sinceNanoseconds)
+            }
+            if heat.sources.isEmpty || heat.sources.contains(Self.agentsName) {
+                agents[heat.key] = Voice(
+                    state: heat.state, kind: heat.kind, sample: .zero, sinceNanoseconds: heat.sinceNanoseconds)
+                ofAgents.append(
+                    PublishedHeat(
+                        key: heat.key, kind: heat.kind, isCooling: isCooling, sinceNanoseconds: heat.sinceNanoseconds))
+            }
+        }
+        return ofAgents
+    }
+
+    // MARK: Deciding
+
+    /// - Parameters:
+    ///   - changes: what the tracker has decided since the last call.
+    ///   - wallMilliseconds: since 1970; by it candidates and denies end.
+    public mutating func decide(
+        agents changes: [HeatChange], nowNanoseconds now: UInt64, wallMilliseconds: Int64
+    ) -> [FusedChange] {
+        var keys = Set(changes.map(\.key))
+        for change in changes {
+            agents[change.key] =
+                change.state == .hot || change.state == .cooling
+                ? Voice(
+                    state: change.state, kind: change.kind, sample: change.sample,
+                    sinceNanoseconds: change.sinceNanoseconds) : nil
+        }
+        keys.formUnion(machines.keys)
+        keys.formUnion(enterable)
+        keys.formUnion(proposed)
+        keys.formUnion(publishedProposals)
+        if isChanged { keys.formUnion(published.keys.filter { named[$0] != nil }) }
+        isChanged = false
+        let mayEnd = now >= graceEndsNanoseconds
+        // In an order of their own, so that the same events give the same changes.
+        return keys.compactMap { key in
+            decide(key, now: now, wallMilliseconds: wallMilliseconds, mayEnd: mayEnd)
+        }.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+    }
+
+    private mutating func decide(
+        _ key: [UInt8], now: UInt64, wallMilliseconds: Int64, mayEnd: Bool
+    ) -> FusedChange? {
+        let isDenied = denied[key].map { $0 > wallMilliseconds } ?? false
+        let rule = isDenied ? nil : rules.match(key)?.rule
+        let live =
+            rule == nil ? [] : (named[key] ?? []).filter { $0.candidate.expiresAtMilliseconds > wallMilliseconds }
+        let ofSources = rule.flatMap { observe(key, live, $0, now: now, mayCool: mayEnd) }
+        if rule == nil { machines[key] = nil }
+        let voices = [agents[key], ofSources].compactMap { $0 }
+        let before = published[key]
+        guard var heat = fused(key, voices) ?? proposal(key, live, rule, before, now: now, mayEnd: mayEnd) else {
+            publishedProposals.remove(key)
+            return published.removeValue(forKey: key).map { _ in .remove(key) }
+        }
+        // Those that were there first stay: with more names than there is room for, none pushes another out.
+        var sources = before?.sources ?? []
+        for name in (agents[key] == nil ? [] : [Self.agentsName]) + live.map(\.source) where !sources.contains(name) {
+            sources.append(name)
+        }
+        heat.sources = Array(sources.prefix(DetectionLimits.sourceNamesMax))
+        if let before, before.state == heat.state, before.kind == heat.kind,
+            Set(heat.sources).isSubset(of: before.sources)
+        {
+            return nil
+        }
+        published[key] = heat
+        if heat.state == .candidate { publishedProposals.insert(key) } else { publishedProposals.remove(key) }
+        return .set(heat)
+    }
+
+    /// Lets the exact sources' machine see its sample. Nil when they do not hold the key hot.
+    private mutating func observe(
+        _ key: [UInt8], _ live: [Named], _ rule: DetectionRule, now: UInt64, mayCool: Bool
+    ) -> Voice? {
+        let best = live.lazy.filter { $0.grade == .exact }.map { $0.candidate.sample(under: rule) }
+            .max { $0.windowHeat < $1.windowHeat }
+        let sample = best ?? .zero
+        guard machines[key] != nil || sample.windowHeat >= 1 && machines.count < DetectionLimits.trackedKeysMax else {
+            return nil
+        }
+        var machine = machines[key] ?? HeatStateMachine()
+        _ = machine.observe(sample, rule: rule, now: now, mayCool: mayCool)
+        machines[key] = machine.isForgettable(rule: rule, now: now) ? nil : machine
+        guard let kind = machine.kind, let since = machine.sinceNanoseconds else { return nil }
+        return Voice(state: machine.state, kind: kind, sample: sample, sinceNanoseconds: since)
+    }
+
+    /// As hot as the hotter of the two.
+    private func fused(_ key: [UInt8], _ voices: [Voice]) -> FusedHeat? {
+        guard let first = voices.first else { return nil }
+        let kinds = voices.map(\.kind)
+        var heat = FusedHeat(
+            key: key, state: voices.contains { $0.state == .hot } ? .hot : .cooling,
+            kind: kinds.contains(.write) ? .write : kinds.contains(.big) ? .big : .read, sources: [],
+            sinceNanoseconds: voices.reduce(first.sinceNanoseconds) { min($0, $1.sinceNanoseconds) })
+        heat.show(voices.max { $0.sample.windowHeat < $1.sample.windowHeat }?.sample ?? first.sample)
+        return heat
+    }
+
+    /// A key that only estimates speak of.
+    private func proposal(
+        _ key: [UInt8], _ live: [Named], _ rule: DetectionRule?, _ before: FusedHeat?, now: UInt64, mayEnd: Bool
+    ) -> FusedHeat? {
+        let isBefore = before?.state == .candidate
+        guard let rule, proposed.contains(key),
+            let sample = live.lazy.filter({ $0.grade == .estimate }).map({ $0.candidate.sample(under: rule) })
+                .max(by: { $0.windowHeat < $1.windowHeat }), sample.windowHeat >= 1
+        else { return isBefore && !mayEnd && rule != nil ? before : nil }
+        let writes = sample.writesPerSecond > rule.writeHotRatio * sample.readsPerSecond
+        var heat = FusedHeat(
+            key: key, state: .candidate, kind: writes ? .write : sample.bytesHeat >= sample.windowHeat ? .big : .read,
+            sources: [], sinceNanoseconds: isBefore ? before?.sinceNanoseconds ?? now : now)
+        heat.show(sample)
+        return heat
+    }
+}

@@ -1,0 +1,80 @@
+import HotKeyTestSupport
+import Testing
+
+/// Sources beside the agents' own counts, up to what an agent acts on.
+@Suite(.serialized) struct SourceTests {
+    /// An app with one real cache node and one agent, whose hot keys cool within seconds.
+    private func withAgent(_ body: (HKCtl, RedisServer, RunningAgent) async throws -> Void) async throws {
+        let hkctl = try await HKCtl()
+        try await RedisServer.start().use { cache in
+            try await hkctl.done("init", "--nodes", "a=127.0.0.1:\(cache.port)")
+            let rules = """
+                {"schema":1,"rules":[{"pattern":"*","thresholdPerSecond":500,"coolDownSeconds":3,"minimumHotSeconds":1}]}
+                """
+            try await hkctl.done("rules", "apply", "-", input: rules)
+            let agent = try await RunningAgent.start(hkctl, id: "host-1")
+            try await body(hkctl, cache, agent)
+            _ = await agent.process.stop()
+        }
+    }
+
+    private func listed(_ key: JSON, _ agent: RunningAgent) async throws -> JSON? {
+        try await agent.ask("HK.LIST")["keys"]?.items.first { $0["key"] == key }
+    }
+
+    /// A document whose candidates count so many seconds from now.
+    private func put(_ name: String, grade: String, _ key: String, reads: Int, seconds: Int) -> String {
+        """
+        from datetime import datetime, timedelta, timezone
+        at = (datetime.now(timezone.utc) + timedelta(seconds=\(seconds))).strftime("%Y-%m-%dT%H:%M:%SZ")
+        document = {"schema": 1, "grade": "\(grade)",
+                    "candidates": [{"key": "\(key)", "readsPerSecond": \(reads), "expiresAt": at}]}
+        data = json.dumps(document).encode()
+        zk.ensure_path(app + "/sources/\(name)")
+        zk.set(app + "/sources/\(name)", data)
+        """
+    }
+
+    @Test func aKeyIsHotBecauseASourceSaysSoAndCoolsWhenThatExpires() async throws {
+        try await withAgent { hkctl, _, agent in
+            let kazoo = Kazoo(hkctl: hkctl)
+            try await kazoo.run(put("stream-1", grade: "exact", "item:7", reads: 2_100, seconds: 3_600))
+            try await eventually("item:7 is hot on the agent") { try await listed("item:7", agent) != nil }
+            let key = try #require(try await listed("item:7", agent))
+            #expect(key["state"] == "hot" && key["sources"] == .array(["stream-1"]) && key["readsPerSecond"] == 2_100)
+            #expect(key["isLocalDecision"] == false)
+            #expect(try await agent.metric("hotkey_sources") == 1)
+
+            // An estimate names it too, and proposes another one, which no agent acts on.
+            try await kazoo.run(put("guess", grade: "estimate", "item:8", reads: 5_000, seconds: 3_600))
+            try await eventually("item:8 is a candidate") {
+                try await hkctl.json("list")["keys"]?.items.contains {
+                    $0["key"] == "item:8" && $0["state"] == "candidate"
+                }
+                    == true
+            }
+            #expect(try await listed("item:8", agent) == nil)
+
+            // Rubbish leaves the last good document in force, until its candidates end.
+            try await kazoo.run(put("stream-1", grade: "exact", "item:7", reads: 2_100, seconds: 8))
+            try await kazoo.run(#"zk.set(app + "/sources/stream-1", b"rubbish")"#)
+            try await eventually("the rubbish is told") { agent.lines(containing: "a document was refused") >= 1 }
+            #expect(try await listed("item:7", agent)?["state"] == "hot")
+            try await eventually("item:7 cools") { try await listed("item:7", agent)?["state"] == "cooling" }
+            try await eventually("item:7 is cold") { try await listed("item:7", agent) == nil }
+        }
+    }
+
+    @Test func aDeniedKeyIsNotTakenFromASource() async throws {
+        try await withAgent { hkctl, _, agent in
+            try await hkctl.done("deny", "item:9")
+            let kazoo = Kazoo(hkctl: hkctl)
+            try await kazoo.run(put("a", grade: "exact", "item:9", reads: 9_000, seconds: 3_600))
+            try await kazoo.run(put("b", grade: "exact", "item:10", reads: 9_000, seconds: 3_600))
+            try await eventually("item:10 is hot") { try await listed("item:10", agent) != nil }
+            #expect(try await hkctl.json("get", "item:9")["record"]?["detected"] == nil)
+            try await hkctl.done("undeny", "item:9")
+            try await eventually("item:9 is hot") { try await listed("item:9", agent)?["sources"] == .array(["a"]) }
+        }
+    }
+}
