@@ -86,10 +86,18 @@ let package = Package(
         .target(
             name: "HotKeyPeer", dependencies: ["RESP", "TransportSecurity", deque, nioConcurrency, nioCore, nioPosix],
             swiftSettings: settings),
+        // Hot keys by the cache nodes' own counters.
+        .target(
+            name: "HotKeyScan",
+            dependencies: [
+                "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "RESP", "TransportSecurity", nioCore, nioPosix,
+            ],
+            swiftSettings: settings),
         .target(
             name: "HotKeyAgent",
             dependencies: [
-                "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "RESP",
+                "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "HotKeyScan",
+                "RESP",
                 "RedisProxy", "StrictCoding", "TransportSecurity", "ZooKeeper", hummingbird, lifecycle, logging,
                 nioConcurrency, nioCore, nioPosix,
             ],
@@ -101,7 +109,7 @@ let package = Package(
         .executableTarget(
             name: "hkctl",
             dependencies: [
-                "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules",
+                "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "HotKeyScan",
                 "HotKeySimulation", "StrictCoding", "TransportSecurity", "ZooKeeper", argumentParser, logging,
             ],
             swiftSettings: settings),
@@ -150,6 +158,10 @@ let package = Package(
             dependencies: [
                 "HotKeyDetection", "HotKeyMitigation", "HotKeyRegistry", "HotKeyRules", "HotKeySimulation",
             ], swiftSettings: settings),
+        .testTarget(
+            name: "HotKeyScanTests",
+            dependencies: ["HotKeyPeer", "HotKeyRegistry", "HotKeyScan", "HotKeyTestSupport", "RESP"],
+            swiftSettings: settings),
         // These run the built hkagent and hkctl.
         .testTarget(
             name: "CommandLineTests", dependencies: ["HotKeyTestSupport"], swiftSettings: settings),

@@ -19,7 +19,8 @@ struct HKCtl: AsyncParsableCommand {
             CommandGroup(
                 name: "Look",
                 subcommands: [
-                    Status.self, Top.self, List.self, Get.self, Watch.self, Agents.self, Route.self, History.self,
+                    Status.self, Top.self, List.self, Get.self, Watch.self, Agents.self, Route.self, Scan.self,
+                    History.self,
                 ]),
             CommandGroup(name: "Decide", subcommands: [Pin.self, Unpin.self, Deny.self, Undeny.self, SetMode.self]),
             CommandGroup(

@@ -67,6 +67,20 @@ public struct SourceDocument: RegistryDocument {
         self.candidates = candidates
     }
 
+    /// With the first of `candidates` for which there is room in a znode.
+    public init(grade: Grade, fitting candidates: [Candidate]) {
+        var bytes = Self.emptyBytes
+        let fitting = candidates.prefix { candidate in
+            // One that cannot be encoded is told by the write.
+            bytes += ((try? StrictEncoder.encode(candidate).count) ?? 0) + 1
+            return bytes <= Self.bytesMax
+        }
+        self.init(grade: grade, candidates: Array(fitting))
+    }
+
+    /// Of a document without candidates, and more.
+    private static let emptyBytes = 128
+
     private enum CodingKeys: String, CodingKey, CaseIterable { case schema, grade, candidates }
 
     public func validate() throws {

@@ -9,6 +9,8 @@ struct Terminal: Sendable {
     /// Whether people look at it while it is written, and it understands how to start anew at the top.
     var isScreen = false
 
+    static var isStandardErrorTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+
     static var current: Terminal {
         let isTerminal = isatty(STDOUT_FILENO) == 1
         // COLUMNS is a shell's own variable; one that is exported was meant for its children.
