@@ -32,6 +32,8 @@ enum AgentLimits {
     static let adminRetryMilliseconds = 50
     /// After so many tries it says that it is still waiting.
     static let adminRetriesSilent = 200
+    /// Keys that a scheduled scan publishes at most.
+    static let scanTopKeys = 1_000
     /// Waiting `HK.REPORTS` calls.
     static let reportWaitersMax = 1_000
 }

@@ -65,6 +65,32 @@ import Testing
         }
     }
 
+    @Test func theCoordinatorScansTheNodesFromTimeToTime() async throws {
+        let hkctl = try await HKCtl()
+        try await RedisServer.start(extraArguments: ["--maxmemory-policy", "noeviction"]).use { cache in
+            try await hkctl.done("init", "--nodes", "a=127.0.0.1:\(cache.port)")
+            let agent = try await RunningAgent.start(hkctl, id: "host-1", settings: ["--scan-every-seconds", "1"])
+            try await eventually("it is told that there are no counters") {
+                agent.lines(containing: "its maxmemory-policy is noeviction") == 1
+            }
+            let client = try await cache.client()
+            _ = try await client.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
+            _ = try await client.command("SET", "item:42", "v")
+            _ = try await client.pipeline(Array(repeating: ["GET", "item:42"], count: 2_000))
+            try await eventually("a scan stands in the registry and is read") {
+                try await agent.metric("hotkey_source_candidates") == 1
+            }
+            let document = try await JSON(
+                Kazoo(hkctl: hkctl).run(#"print(zk.get(app + "/sources/scan")[0].decode())"#))
+            #expect(document["grade"] == "estimate" && document["candidates"]?[0]?["key"] == "item:42")
+            #expect(agent.lines(containing: "its maxmemory-policy is noeviction") == 1)
+            // An operator's look at one node asks the same code.
+            #expect(try await hkctl.done("scan").contains("item:42"))
+            await client.close()
+            _ = await agent.process.stop()
+        }
+    }
+
     @Test func aDeniedKeyIsNotTakenFromASource() async throws {
         try await withAgent { hkctl, _, agent in
             try await hkctl.done("deny", "item:9")

@@ -1,6 +1,7 @@
 import HotKeyDetection
 import HotKeyMitigation
 public import HotKeyRegistry
+import HotKeyScan
 public import Logging
 import NIOCore
 import RedisProxy
@@ -46,6 +47,7 @@ public struct AgentConfiguration: Sendable, Hashable {
     public var limits = Limits()
     public var localCache = LocalCache()
     public var detection = Detection()
+    public var scan = Scan()
     public var breaker = Breaker()
     public var log = Log()
     /// From the signal to stop until requests in flight are given up.
@@ -161,6 +163,13 @@ public struct AgentConfiguration: Sendable, Hashable {
     public struct Detection: Sendable, Hashable {
         public var keysPerSliceMax = DetectionLimits.counterKeysMax
         public var reportBytesPerSecondMax = DetectionLimits.reportBytesPerSecond
+    }
+
+    /// Scans of the cache nodes' LFU counters by whoever coordinates.
+    public struct Scan: Sendable, Hashable {
+        /// 0: none.
+        public var everySeconds = 0
+        public var keysPerSecondMax = ScanLimits.keysPerSecondDefault
     }
 
     /// When a node's breaker opens, and what it takes to close again.

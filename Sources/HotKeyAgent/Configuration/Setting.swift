@@ -123,6 +123,11 @@ extension AgentConfiguration.Detection: SettingGroup {
     static var place: SettingPath<AgentConfiguration, Self> { \.detection }
 }
 
+extension AgentConfiguration.Scan: SettingGroup {
+    static let name = "scan"
+    static var place: SettingPath<AgentConfiguration, Self> { \.scan }
+}
+
 extension AgentConfiguration.Breaker: SettingGroup {
     static let name = "breaker"
     static var place: SettingPath<AgentConfiguration, Self> { \.breaker }

@@ -1,4 +1,5 @@
 import HotKeyDetection
+import HotKeyScan
 import RESP
 import ZooKeeper
 
@@ -276,6 +277,15 @@ extension Setting {
             "reportBytesPerSecondMax", \Agent.Detection.reportBytesPerSecondMax,
             .integer(4096...(DetectionLimits.reportFrameBytesMax * 1000 / DetectionLimits.sliceMilliseconds)),
             "What the agent's reports to the coordinator may cost."),
+        Setting(
+            "everySeconds", \Agent.Scan.everySeconds, .integer(0...604_800),
+            """
+            How often the agent that coordinates scans the cache nodes for hot keys by Redis's LFU counters, and writes them to \
+            sources/scan; 0: never. Set it alike on all agents that may coordinate.
+            """),
+        Setting(
+            "keysPerSecondMax", \Agent.Scan.keysPerSecondMax, .integer(ScanLimits.keysPerSecondRange),
+            "Keys of each node that such a scan looks at in a second."),
     ]
 
     private static let operation = [

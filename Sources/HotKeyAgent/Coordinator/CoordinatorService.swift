@@ -34,6 +34,7 @@ final class CoordinatorService: Sendable {
     private let group: any EventLoopGroup
     private let clock: EnsembleClock
     private let peerSecurity: PeerSecurity
+    private let scan: ScheduledScan
     private let logger: Logger
     private let rules: NIOLockedValueBox<RuleBook>
     private let counters = NIOLockedValueBox(Metrics())
@@ -44,9 +45,11 @@ final class CoordinatorService: Sendable {
 
     init(
         store: any CoordinationStore, paths: RegistryPaths, id: AgentID, subscriber: RegistrySubscriber,
-        group: any EventLoopGroup, clock: EnsembleClock, peerSecurity: PeerSecurity, logger: Logger
+        group: any EventLoopGroup, clock: EnsembleClock, peerSecurity: PeerSecurity, scan: ScheduledScan,
+        logger: Logger
     ) {
         self.peerSecurity = peerSecurity
+        self.scan = scan
         self.clock = clock
         self.store = store
         self.paths = paths
@@ -104,6 +107,7 @@ final class CoordinatorService: Sendable {
             group.addTask { try await directory.run() }
             group.addTask { try await self.pullEveryone(in: directory, into: merger) }
             group.addTask { try await sources.run() }
+            if scan.isOn { group.addTask { try await self.scan.run() } }
             group.addTask { try await self.decide(merger, publisher, sources) }
             defer { group.cancelAll() }
             // Whatever ends first ends the leadership.

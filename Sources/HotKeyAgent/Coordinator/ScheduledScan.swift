@@ -1,0 +1,78 @@
+import HotKeyRegistry
+import HotKeyScan
+import Logging
+import NIOCore
+import RedisProxy
+import TransportSecurity
+import ZooKeeper
+
+/// While this agent coordinates: scans the cache nodes from time to time for hot keys by their LFU counters, and writes what it found
+/// to `sources/scan`.
+struct ScheduledScan: Sendable {
+    let settings: AgentConfiguration.Scan
+    let upstream: UpstreamSecurity
+    let requestTimeoutMilliseconds: Int
+    let store: any CoordinationStore
+    let paths: RegistryPaths
+    let id: AgentID
+    let subscriber: RegistrySubscriber
+    let group: any EventLoopGroup
+    let clock: EnsembleClock
+    let logger: Logger
+
+    var isOn: Bool { settings.everySeconds > 0 }
+
+    /// Until cancelled. The first scan is due when the latest one, by whomever, is old enough: a coordinator that follows another
+    /// does not begin anew at once.
+    func run() async throws {
+        let period = Int64(settings.everySeconds) * 1_000
+        let registry = try RegistryOperator(store: store, paths: paths, author: id.description, logger: logger)
+        let name = try AgentID(ScanResult.sourceName)
+        let latest = (try? await registry.source(name))?.stat.modifiedAtMilliseconds ?? 0
+        let age = max(0, clock.now.millisecondsSince1970 - latest)
+        var pause = max(0, period - age)
+        var told: [String] = []
+        while true {
+            try await Task.sleep(for: .milliseconds(pause))
+            pause = period
+            let known = subscriber.current
+            guard known.mode != .off, !known.isDetectionExternal, let topology = known.topology else { continue }
+            let problems: [String]
+            do {
+                problems = try await scanOnce(topology, registry, name)
+            } catch is CancellationError {
+                throw CancellationError()
+            } catch {
+                problems = ["\(error)"]
+            }
+            // Said when it is something else than the last time, not at every scan.
+            for problem in problems where !told.contains(problem) {
+                logger.warning("the nodes' LFU counters are not known, or not all", metadata: ["reason": "\(problem)"])
+            }
+            told = problems
+        }
+    }
+
+    /// Returns why nodes could not be scanned.
+    private func scanOnce(
+        _ topology: TopologyDocument, _ registry: RegistryOperator, _ name: AgentID
+    ) async throws -> [String] {
+        var configuration = KeyspaceScan.Configuration()
+        configuration.keysPerSecondMax = settings.keysPerSecondMax
+        configuration.topMax = AgentLimits.scanTopKeys
+        configuration.timeoutMilliseconds = requestTimeoutMilliseconds
+        configuration.tls = upstream.tls
+        let logins = upstream.logins?()
+        configuration.login = { logins?.login(node: $0) }
+        let scan = KeyspaceScan(configuration, group: group)
+        var nodes = topology.nodes.compactMap { ScanNode($0) }
+        if topology.kind == .cluster { nodes = try await scan.clusterMasters(nodes) }
+        let result = try await scan.run(nodes)
+        if result.nodes.contains(where: \.wasScanned) {
+            // Until the next but one: a scan that fails does not take back what the one before found.
+            let expiresAt = clock.now.advanced(byMilliseconds: Int64(settings.everySeconds) * 2_000)
+            try await registry.putSource(name, result.document(expiresAt: expiresAt))
+        }
+        return result.nodes.compactMap(\.problem).map { "\($0)" }
+    }
+}
