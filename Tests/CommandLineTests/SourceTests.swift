@@ -1,3 +1,4 @@
+import Foundation
 import HotKeyTestSupport
 import Testing
 
@@ -101,6 +102,31 @@ import Testing
             #expect(try await hkctl.json("get", "item:9")["record"]?["detected"] == nil)
             try await hkctl.done("undeny", "item:9")
             try await eventually("item:9 is hot") { try await listed("item:9", agent)?["sources"] == .array(["a"]) }
+        }
+    }
+
+    /// The very file that the documentation shows.
+    @Test func aClientThatReportsItsOwnAccessesMakesAKeyHot() async throws {
+        let example = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appending(path: "../../examples/python/report_accesses.py").standardizedFileURL.path
+        try await withAgent { hkctl, cache, agent in
+            let outcome = try await SpawnedProcess.run(
+                "/usr/bin/python3",
+                [
+                    example, "--agent", "127.0.0.1:\(agent.appPort)", "--cache", "127.0.0.1:\(cache.port)", "--key",
+                    "item:42", "--rate", "1500", "--seconds", "4",
+                ])
+            #expect(outcome.status == 0, "\(outcome)")
+            let lines = outcome.standardOutput.split(separator: "\n").map(String.init)
+            #expect(lines.first?.contains("0 lost") == true && !lines[0].hasPrefix("0 reads"), "\(outcome)")
+            // No read went through the agent: what it knows came by HK.RECORD.
+            let state = try JSON(lines.last ?? "")
+            #expect(state["state"] == "hot" && state["key"] == "item:42", "\(outcome)")
+            try await eventually("the coordinator has it from the reports") {
+                try await hkctl.json("list")["keys"]?.items.contains {
+                    $0["key"] == "item:42" && $0["sources"] == .array(["agents"])
+                } == true
+            }
         }
     }
 }
