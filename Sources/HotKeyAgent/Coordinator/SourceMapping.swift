@@ -1,5 +1,6 @@
 import HotKeyDetection
 import HotKeyRegistry
+import HotKeyRules
 
 extension SourceProposals {
     init(_ document: SourceDocument) {

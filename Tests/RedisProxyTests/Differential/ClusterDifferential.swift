@@ -276,6 +276,7 @@ extension ProxyTests.Differential {
             await client.close()
         }
         let server = try await RedisServer.start()
+        for each in cluster.nodes + [server] { try await Self.keepListpacks(each) }
         try await Rig.with(cluster: cluster) { rig in
             try await rig.knowsSlots()
             let keys = ["s0", "h1", "z2", "k"].flatMap { key in ["", "{a}", "{b}"].map { key + $0 } }
