@@ -159,6 +159,8 @@ private func seconds(_ nanoseconds: UInt64?) -> Double { nanoseconds.map { Doubl
         let others = result.nodes.indices.filter { $0 != replay.home("hot") }
         #expect(others.allSatisfy { result.nodes[$0].after.requests >= 100 })
         #expect(result.keys[0].writes == 100)
+        // A read behind each write finds nothing in memory.
+        #expect(result.keys[0].reads - result.keys[0].localReads >= 100, "\(result.keys[0])")
         #expect(Double(result.keys[0].localReads) > 0.9 * Double(result.keys[0].reads))
     }
 

@@ -182,4 +182,13 @@ import Testing
             #expect(try !#require(Self.find(name)).mayWrite, "\(name)")
         }
     }
+
+    @Test func whatTheDataAloneDecidesIsARepeatableRead() throws {
+        for name in ["get", "mget", "hgetall", "zrange", "ttl", "object|encoding"] {
+            #expect(try #require(Self.find(name)).isRepeatableRead, "\(name)")
+        }
+        for name in ["set", "eval", "srandmember", "hrandfield", "zrandmember", "getdel"] {
+            #expect(try !#require(Self.find(name)).isRepeatableRead, "\(name)")
+        }
+    }
 }
