@@ -46,9 +46,11 @@ import Testing
             let quiet = try await load(coordinator, "get", "free:1")
             let written = try await load(coordinator, "incr", "cart:7")
             try await eventually("the key is hot") {
-                let first = try await coordinator.ask("HK.GET", "item:42")["state"]
-                let second = try await coordinator.ask("HK.GET", "cart:7")["kind"]
-                return first == "hot" && second == "write"
+                // Published, not only by an agent's own counts.
+                let first = try await coordinator.ask("HK.GET", "item:42")
+                let second = try await coordinator.ask("HK.GET", "cart:7")
+                return first["sources"] == .array(["agents"]) && second["sources"] == .array(["agents"])
+                    && second["kind"] == "write"
             }
             let outcome = try await hkctl.run(["top", "--count", "2", "--interval", "500ms", "--output", "json"])
             #expect(outcome.status == 0 && outcome.standardError.isEmpty, "\(outcome)")

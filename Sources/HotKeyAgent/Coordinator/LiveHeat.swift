@@ -51,11 +51,13 @@ extension LiveKey {
         let acting = plan.keys[name]
         let status = acting.map { KeyStatus($0, mode: plan.mode) }
         let sample = key.heat.sample
-        // What detection sees, unless an operator has decided.
+        // What is published holds until it is withdrawn, whoever named the key; and an operator's decision before both.
+        let isCounted = key.heat.state == .hot || key.heat.state == .cooling
+        let detected = isCounted ? key.heat.state.rawValue : acting?.record?.state.rawValue ?? key.heat.state.rawValue
         let isDecided = acting?.state == .pinned || plan.denied.contains(name)
         self.init(
-            key: PeerKey(name.bytes), state: isDecided ? plan.stateName(of: name) : key.heat.state.rawValue,
-            detected: key.heat.state.rawValue, kind: key.heat.kind?.rawValue ?? status?.kind,
+            key: PeerKey(name.bytes), state: isDecided ? plan.stateName(of: name) : detected, detected: detected,
+            kind: key.heat.kind?.rawValue ?? status?.kind,
             readsPerSecond: sample.readsPerSecond, writesPerSecond: sample.writesPerSecond,
             bytesPerSecond: sample.bytesPerSecond, errorPerSecond: sample.errorPerSecond, heat: sample.windowHeat,
             pattern: key.heat.match?.rule.pattern.source, rule: key.heat.match.map { $0.position + 1 },
