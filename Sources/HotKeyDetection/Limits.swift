@@ -22,6 +22,8 @@ public enum DetectionLimits {
     public static let counterKeysMax = 16_384
     /// Bytes of key names that one event loop keeps for one slice.
     public static let counterArenaBytesMax = 2 << 20
+    /// Accesses of one event loop for which it is remembered where the bytes of their replies belong; a power of two.
+    public static let awaitedRepliesMax = 1 << 15
 
     // MARK: Reports
 

@@ -42,6 +42,43 @@ extension SliceSummary {
         }
     }
 
+    /// Replies come while their access waits to be looked up, soon after, and much later; and keys are long enough to fill a batch
+    /// of names before one of accesses.
+    @Test(arguments: [UInt64](1...4), [0, 700])
+    func replyBytesFindTheirKey(streamSeed: UInt64, padding: Int) {
+        var generator = SeededGenerator(seed: streamSeed)
+        let zipf = Zipf(count: 1_000, exponent: 0.99)
+        let counter = SliceCounter()
+        var truth: [[UInt8]: UInt64] = [:]
+        var awaited: [(slot: CounterSlot, key: [UInt8])] = []
+        for _ in 0..<30_000 {
+            let rank = zipf.draw(using: &generator)
+            let key = key(rank) + [UInt8](repeating: UInt8(ascii: "x"), count: padding)
+            awaited.append((counter.record(key), key))
+            guard awaited.count > Int.random(in: 0..<100, using: &generator) else { continue }
+            let answered = awaited.remove(at: Int.random(in: 0..<awaited.count, using: &generator))
+            counter.addReplyBytes(answered.slot, rank + 1)
+            truth[answered.key, default: 0] += UInt64(rank + 1)
+        }
+        let summary = counter.drain()
+        #expect(summary.totals.reads == 30_000)
+        #expect(summary.totals.replyBytes == truth.values.reduce(0, +))
+        #expect(summary.byKey.mapValues(\.replyBytes).filter { $0.value > 0 } == truth, "seed \(streamSeed)")
+    }
+
+    @Test func bytesOfAForgottenAccessGoToTheTotalsOnly() {
+        let counter = SliceCounter()
+        let (first, second) = (counter.record(key(1)), counter.record(key(2)))
+        for _ in 0..<DetectionLimits.awaitedRepliesMax - 1 { counter.record(key(3)) }
+        counter.addReplyBytes(first, 500)
+        counter.addReplyBytes(second, 70)
+        let summary = counter.drain()
+        #expect(summary.totals.replyBytes == 570)
+        #expect(summary.byKey[key(1)]?.replyBytes == 0)
+        #expect(summary.byKey[key(2)]?.replyBytes == 70)
+        #expect(summary.byKey[key(3)]?.replyBytes == 0)
+    }
+
     @Test(arguments: [UInt64](1...4), [0.6, 0.99, 1.4])
     func boundsHoldBeyondTheTable(streamSeed: UInt64, exponent: Double) {
         var generator = SeededGenerator(seed: streamSeed)

@@ -48,6 +48,8 @@ final class KeyTable {
     private var liveBytes = 0
     /// The other half of a compaction at full size, kept so that compacting again does not allocate.
     private var spare: UnsafeMutableRawPointer?
+    /// Makes the compiler keep the loads of ``load(_:count:entries:)``.
+    private var loaded: UInt32 = 0
 
     init(keyLimit: Int, arenaByteLimit: Int) {
         precondition(keyLimit > 0 && keyLimit < 1 << 30, "a table holds 1 to 2^30 keys")
@@ -58,6 +60,7 @@ final class KeyTable {
         self.arenaByteLimit = arenaByteLimit
         capacity = min(keyLimit, Self.initialKeys)
         references = .allocate(capacity: capacity)
+        references.initialize(to: Reference(hash: 0, offset: 0, length: Self.freeMark, capacity: 0))
         freeEntries = .allocate(capacity: capacity)
         let cells = Self.indexCells(for: capacity)
         index = .allocate(capacity: cells)
@@ -66,6 +69,7 @@ final class KeyTable {
         indexShift = Self.shift(for: cells)
         arenaCapacity = min(arenaByteLimit, Self.initialArenaBytes)
         arena = .allocate(byteCount: arenaCapacity, alignment: Self.stretchBytes)
+        arena.storeBytes(of: 0, as: UInt8.self)
     }
 
     deinit {
@@ -95,6 +99,28 @@ final class KeyTable {
                 }
             }
             position = (position &+ 1) & indexMask
+        }
+    }
+
+    /// Loads what looking up these hashes needs, so that look-ups that follow find it in the nearest cache.
+    ///
+    /// One look-up after the other waits for memory several times each; here the waits for all of them are one. So no step
+    /// branches on what it is the first to load: a branch that was guessed wrong would wait for that one load.
+    ///
+    /// - Parameter entries: takes for each hash an entry that it may belong to, and 0 where there is none.
+    func load(_ hashes: UnsafePointer<UInt64>, count: Int, entries: UnsafeMutablePointer<UInt32>) {
+        for place in 0..<count {
+            let cell = index[Int(truncatingIfNeeded: Self.tag(of: hashes[place]) >> indexShift)]
+            entries[place] = UInt32(truncatingIfNeeded: cell)
+        }
+        // Entry 0 can be read in an empty table too: `init` has made it, and what it once named stays inside the arena.
+        for place in 0..<count {
+            let entry = entries[place] &- (entries[place] == 0 ? 0 : 1)
+            entries[place] = entry
+            loaded &+= references[Int(entry)].offset
+        }
+        for place in 0..<count {
+            loaded &+= UInt32((arena + Int(references[Int(entries[place])].offset)).load(as: UInt8.self))
         }
     }
 

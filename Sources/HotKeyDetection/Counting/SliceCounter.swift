@@ -1,26 +1,16 @@
-/// Where a recorded access was counted, so that the bytes of its reply can be added later.
+/// Which recorded access it was, so that the bytes of its reply can be added later.
 ///
 /// A slot outlives its slice safely: once the slice was drained, or the key gave way to another, the bytes go to the
-/// totals of the running slice only.
+/// totals of the running slice only. So they do when `DetectionLimits.awaitedRepliesMax` accesses have been recorded since.
 public struct CounterSlot: Sendable, Hashable {
-    let entry: UInt32
-    /// Which occupation of the entry this is. Wraps after 2^32 insertions, long after any reply has come.
-    let generation: UInt32
+    /// For carrying a slot through code that knows nothing of counting; never 0, which such code may use for "none".
+    public let word: UInt64
 
     /// For what is counted in the totals only.
-    public static let unlisted = CounterSlot(entry: .max, generation: 0)
-
-    init(entry: UInt32, generation: UInt32) {
-        self.entry = entry
-        self.generation = generation
-    }
-
-    /// For carrying a slot through code that knows nothing of counting; never 0, which such code may use for "none".
-    public var word: UInt64 { (UInt64(generation) << 32 | UInt64(entry)) &+ 1 }
+    public static let unlisted = CounterSlot(word: .max)
 
     public init(word: UInt64) {
-        entry = UInt32(truncatingIfNeeded: word &- 1)
-        generation = UInt32(truncatingIfNeeded: (word &- 1) >> 32)
+        self.word = word
     }
 }
 
@@ -41,6 +31,9 @@ public struct CounterSlot: Sendable, Hashable {
 /// level only rises, at most N/k times, and each rise costs one walk of k entries: constant time per access, amortised,
 /// without the linked buckets of the paper, whose pointers each hit would have to mend.
 ///
+/// Keys are looked up some at a time: one look-up alone waits for memory several times, those of a batch wait together.
+/// What has been recorded and not looked up counts all the same, because whatever asks for counts looks it up first.
+///
 /// One event loop owns it; nothing here is safe to share. In steady state `record` allocates nothing.
 public final class SliceCounter {
     private struct Counter {
@@ -48,6 +41,7 @@ public final class SliceCounter {
         var writes: UInt64
         var replyBytes: UInt64
         var error: UInt64
+        /// Which occupation of the entry this is. Wraps after 2^32 insertions, long after any reply has come.
         var generation: UInt32
 
         var weight: UInt64 { reads &+ writes &+ error }
@@ -58,6 +52,12 @@ public final class SliceCounter {
     private var counterCapacity: Int
     private var totals = AccessTotals()
     private var generation: UInt32 = 0
+    private var batch = AccessBatch()
+    /// The number of the access that comes next; an access's number is its slot. They begin with 1.
+    private var nextAccess: UInt64 = 1
+    /// Where the last accesses were counted, by their numbers: the entry below its generation.
+    private let places: UnsafeMutablePointer<UInt64>
+    private static let placesMask = UInt64(DetectionLimits.awaitedRepliesMax - 1)
 
     /// What a key that is not in the table can have at most.
     private var floor: UInt64 = 0
@@ -76,9 +76,14 @@ public final class SliceCounter {
         table = KeyTable(keyLimit: keysMax, arenaByteLimit: arenaBytesMax)
         counterCapacity = min(keysMax, 256)
         counters = .allocate(capacity: counterCapacity)
+        places = .allocate(capacity: DetectionLimits.awaitedRepliesMax)
     }
 
-    deinit { counters.deallocate() }
+    deinit {
+        counters.deallocate()
+        batch.deallocate()
+        places.deallocate()
+    }
 
     /// Counts accesses of a key. Keys over `DetectionLimits.keyBytesMax` go to the totals only.
     ///
@@ -88,27 +93,49 @@ public final class SliceCounter {
         totals.reads &+= UInt64(reads)
         totals.writes &+= UInt64(writes)
         guard key.count <= DetectionLimits.keyBytesMax else { return .unlisted }
-        var entry = table.find(key, hash: hash)
-        if entry < 0 { entry = insert(key, hash: hash, weight: UInt64(reads) &+ UInt64(writes)) }
-        let counter = counters + entry
-        counter.pointee.reads &+= UInt64(reads)
-        counter.pointee.writes &+= UInt64(writes)
-        return CounterSlot(entry: UInt32(truncatingIfNeeded: entry), generation: counter.pointee.generation)
+        if !batch.hasRoom(forKeyOf: key.count) { lookUpBatch() }
+        batch.append(key, hash: hash, reads: reads, writes: writes)
+        defer { nextAccess &+= 1 }
+        return CounterSlot(word: nextAccess)
     }
 
     /// Adds the bytes of a reply to the key its access was counted for.
     public func addReplyBytes(_ slot: CounterSlot, _ bytes: Int) {
         let added = UInt64(max(0, bytes))
         totals.replyBytes &+= added
-        let entry = Int(slot.entry)
-        guard entry < table.highWater, counters[entry].generation == slot.generation, table.isPresent(entry) else {
+        let age = nextAccess &- slot.word
+        guard slot != .unlisted, age > 0, age <= UInt64(DetectionLimits.awaitedRepliesMax) else { return }
+        if age <= UInt64(batch.count) { return batch.addReplyBytes(added, age: Int(age)) }
+        let place = places[Int(slot.word & Self.placesMask)]
+        let entry = Int(place & 0xFFFF_FFFF)
+        guard entry < table.highWater, UInt64(counters[entry].generation) == place >> 32, table.isPresent(entry) else {
             return
         }
         counters[entry].replyBytes &+= added
     }
 
+    private func lookUpBatch() {
+        let count = batch.count
+        table.load(batch.hashes, count: count, entries: batch.entries)
+        var number = nextAccess &- UInt64(count)
+        for place in 0..<count {
+            let (access, key) = batch.access(at: place)
+            let hash = batch.hashes[place]
+            var entry = table.find(key, hash: hash)
+            if entry < 0 { entry = insert(key, hash: hash, weight: UInt64(access.reads) &+ UInt64(access.writes)) }
+            let counter = counters + entry
+            counter.pointee.reads &+= UInt64(access.reads)
+            counter.pointee.writes &+= UInt64(access.writes)
+            counter.pointee.replyBytes &+= access.replyBytes
+            places[Int(number & Self.placesMask)] = UInt64(counter.pointee.generation) << 32 | UInt64(entry)
+            number &+= 1
+        }
+        batch.removeAll()
+    }
+
     /// Ends the slice: hands over what it counted and starts the next one empty.
     public func drain() -> SliceSummary {
+        lookUpBatch()
         var entries: [SliceSummary.Entry] = []
         entries.reserveCapacity(table.count)
         for entry in 0..<table.highWater where table.isPresent(entry) {

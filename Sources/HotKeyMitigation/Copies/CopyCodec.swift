@@ -45,7 +45,8 @@ public enum CopyCodec {
 
     /// Whether a key is a copy's name: such a key is no key of an app, and is neither counted nor copied again.
     public static func isCopyName(_ key: UnsafeRawBufferPointer) -> Bool {
-        key.count > namePrefix.count
+        // Nearly every key is told by its first byte, which every request looks at.
+        key.first == UInt8(ascii: "_") && key.count > namePrefix.count
             && namePrefix.withUnsafeBytes {
                 bytesEqual($0, UnsafeRawBufferPointer(rebasing: key[..<namePrefix.count]))
             }

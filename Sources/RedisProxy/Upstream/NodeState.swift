@@ -287,8 +287,9 @@ final class NodeState {
         else { return }
         isSamplingClock = true
         clockSampledAt = now
-        let request = ClosureRequest(isHousekeeping: true) { [weak self] result in
-            guard let self else { return }
+        // Not weakly: an object that was ever referred to weakly counts its references beside itself, which every request would pay
+        // for. The request is completed or failed in any case, and lets go of the node then.
+        let request = ClosureRequest(isHousekeeping: true) { [self] result in
             isSamplingClock = false
             if case .reply(let view, _) = result { heedDemandForLogin(view) }
             guard case .reply(let view, let sentAt) = result,
