@@ -74,6 +74,23 @@ extension ProxyTests {
             for node in nodes { await node.stop() }
         }
 
+        @Test func aReplyDoesNotWaitForASlowerNode() async throws {
+            let nodes = try await Rig.startNodes(3)
+            // Far off, so that a reply which waits for the node that hangs comes with an error behind it.
+            try await Rig.with(nodes: nodes, configure: { $0.requestTimeoutMilliseconds = 10_000 }) { rig in
+                let client = try await rig.client(onLoop: 0)
+                let keys = (0..<3).map { rig.key(on: $0, "slower") }
+                for key in keys { try await client.command("SET", key, "v") }
+                nodes[2].suspend()
+                try await client.send(raw: encode(["GET", keys[0]]) + encode(["GET", keys[2]]))
+                #expect(try await client.receive() == .text("v"))
+                nodes[2].resume()
+                #expect(try await client.receive() == .text("v"))
+                await client.close()
+            }
+            for node in nodes { await node.stop() }
+        }
+
         @Test func aBlockingCommandOnADyingNodeEnds() async throws {
             let nodes = try await Rig.startNodes(2)
             try await Rig.with(nodes: nodes, configure: Self.quick) { rig in

@@ -1,0 +1,96 @@
+import NIOCore
+import RESP
+
+// What goes back to the client: replies in the order of its commands, gathered into one write a turn.
+extension FrontSession {
+    @inline(__always)
+    func reserveReply() -> UInt32 { replies.reserve() }
+
+    /// Answers the command in hand, in its turn.
+    @inline(__always)
+    func answer(_ reply: ByteBuffer) {
+        if replies.isEmpty {
+            write(reply)
+        } else {
+            replies.store(reply, in: replies.reserve())
+        }
+        touch()
+    }
+
+    func answer(error text: String) { answer(ProxyReply.error(text)) }
+    func answer(_ value: RESPValue) { answer(ProxyReply.value(value, version)) }
+
+    /// The reply of a slot has come.
+    @inline(__always)
+    func complete(_ slot: UInt32, _ reply: ReplyView) {
+        guard context != nil else { return }
+        let isSmall = reply.length <= RedisProxyLimits.copyBytesMax
+        if replies.isOldest(slot) {
+            if streaming != nil { return endStream() }
+            replies.removeOldest()
+            if isSmall { output.append(reply.bytes) } else { write(reply.passedOn()) }
+            if !replies.isEmpty { writeReady() }
+        } else if isSmall {
+            replies.store(reply.bytes, in: slot)
+        } else {
+            replies.store(reply.detached(), in: slot)
+        }
+        touch()
+    }
+
+    func complete(_ slot: UInt32, _ reply: ByteBuffer) {
+        guard context != nil else { return }
+        if replies.isOldest(slot) {
+            if streaming != nil { return endStream() }
+            replies.removeOldest()
+            write(reply)
+            writeReady()
+        } else {
+            replies.store(reply, in: slot)
+        }
+        touch()
+    }
+
+    /// Whether its own connection may read more for this client.
+    var mayTakeMore: Bool {
+        output.readableBytes + replies.waitingBytes + heldBytes < loop.configuration.outputBytesMax
+            && context?.channel.isWritable ?? true
+    }
+
+    @inline(__always)
+    func writeReady() {
+        while true {
+            switch replies.popReady(into: &output) {
+            case .nothing: return
+            case .copied: continue
+            case .large(let reply): write(reply)
+            }
+        }
+    }
+
+    @inline(__always)
+    func write(_ reply: ByteBuffer) {
+        if reply.readableBytes <= RedisProxyLimits.copyBytesMax {
+            reply.withUnsafeReadableBytes { output.append($0) }
+        } else {
+            if output.readableBytes > 0 {
+                context?.write(wrapOutboundOut(output), promise: nil)
+                output = ByteBuffer()
+            }
+            context?.write(wrapOutboundOut(reply), promise: nil)
+            hasUnflushed = true
+        }
+    }
+
+    func flushOutput(_ context: ChannelHandlerContext) {
+        activeAt = loop.now
+        if output.readableBytes > 0 {
+            context.writeAndFlush(wrapOutboundOut(output), promise: nil)
+            // When the write was taken whole, the storage is ours alone again and is used again; otherwise a new one is made.
+            if output.capacity > RedisProxyLimits.outputBytesKept { output = ByteBuffer() } else { output.clear() }
+        } else if hasUnflushed {
+            context.flush()
+        }
+        hasUnflushed = false
+    }
+}
