@@ -48,6 +48,9 @@ struct GlobalOptions: ParsableArguments {
         ProcessInfo.processInfo.environment[name].flatMap { $0.isEmpty ? nil : $0 }
     }
 
+    /// What an option says, or else the variable.
+    static func value(_ option: String?, or variable: String) -> String? { option ?? environment(variable) }
+
     func print(_ report: some Report) throws {
         Console.write(try output.text(of: report, terminal: .current))
     }

@@ -32,28 +32,15 @@ struct NodeOptions: ParsableArguments {
 
     /// Reads the files.
     func apply(to configuration: inout KeyspaceScan.Configuration) throws {
-        func value(_ option: String?, _ variable: String) -> String? { option ?? GlobalOptions.environment(variable) }
-        let names = TLSFiles.Names(
-            certificate: "--node-tls-certificate-file", key: "--node-tls-key-file", authority: "--node-tls-ca-file")
-        let files = TLSFiles(
-            certificate: value(nodeTlsCertificateFile, "HOTKEY_NODE_TLS_CERTIFICATE_FILE"),
-            key: value(nodeTlsKeyFile, "HOTKEY_NODE_TLS_KEY_FILE"),
-            authority: value(nodeTlsCaFile, "HOTKEY_NODE_TLS_CA_FILE"), names: names)
-        let serverName = value(nodeTlsServerName, "HOTKEY_NODE_TLS_SERVER_NAME")
-        guard (files.certificate == nil) == (files.key == nil) else {
-            throw Failure(.usage, "\(names.certificate) and \(names.key) go together: one of them is missing.")
-        }
-        guard files.authority != nil || (files.certificate == nil && serverName == nil) else {
-            throw Failure(.usage, "\(names.authority) is missing: it switches TLS to nodes on.")
-        }
+        let tls = try ClientTLS(
+            "node", to: "nodes", authority: nodeTlsCaFile, certificate: nodeTlsCertificateFile, key: nodeTlsKeyFile,
+            serverName: nodeTlsServerName)
         do {
-            if let path = value(nodeCredentialsFile, "HOTKEY_NODE_CREDENTIALS_FILE") {
+            if let path = GlobalOptions.value(nodeCredentialsFile, or: "HOTKEY_NODE_CREDENTIALS_FILE") {
                 let logins = try NodeLogins.reloaded(path, name: "--node-credentials-file").current
                 configuration.login = { logins.login(node: $0) }
             }
-            if files.authority != nil {
-                configuration.tls = try TLSClient(files, serverName: serverName, name: names.authority)
-            }
+            configuration.tls = try tls.client()
         } catch {
             throw Failure(.failed, "\(error).", "No node was asked.")
         }

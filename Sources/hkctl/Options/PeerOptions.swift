@@ -34,29 +34,16 @@ struct PeerOptions: ParsableArguments {
 
     /// Reads the files.
     func security() throws -> PeerSecurity {
-        func value(_ option: String?, _ variable: String) -> String? { option ?? GlobalOptions.environment(variable) }
-        let names = TLSFiles.Names(
-            certificate: "--peer-tls-certificate-file", key: "--peer-tls-key-file", authority: "--peer-tls-ca-file")
-        let files = TLSFiles(
-            certificate: value(peerTlsCertificateFile, "HOTKEY_PEER_TLS_CERTIFICATE_FILE"),
-            key: value(peerTlsKeyFile, "HOTKEY_PEER_TLS_KEY_FILE"),
-            authority: value(peerTlsCaFile, "HOTKEY_PEER_TLS_CA_FILE"), names: names)
-        let serverName = value(peerTlsServerName, "HOTKEY_PEER_TLS_SERVER_NAME")
-        guard (files.certificate == nil) == (files.key == nil) else {
-            throw Failure(.usage, "\(names.certificate) and \(names.key) go together: one of them is missing.")
-        }
-        guard files.authority != nil || (files.certificate == nil && serverName == nil) else {
-            throw Failure(.usage, "\(names.authority) is missing: it switches TLS to agents on.")
-        }
+        let tls = try ClientTLS(
+            "peer", to: "agents", authority: peerTlsCaFile, certificate: peerTlsCertificateFile, key: peerTlsKeyFile,
+            serverName: peerTlsServerName)
         var security = PeerSecurity()
         do {
-            if let path = value(peerPasswordFile, "HOTKEY_PEER_PASSWORD_FILE") {
+            if let path = GlobalOptions.value(peerPasswordFile, or: "HOTKEY_PEER_PASSWORD_FILE") {
                 let password = try SharedPassword.reloaded(path, name: "--peer-password-file").current.presented
                 security.password = { password }
             }
-            if files.authority != nil {
-                security.tls = try TLSClient(files, serverName: serverName, name: names.authority)
-            }
+            security.tls = try tls.client()
         } catch {
             throw Failure(.failed, "\(error).", "No agent was asked.")
         }

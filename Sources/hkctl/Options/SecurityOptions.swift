@@ -61,16 +61,15 @@ struct SecurityOptions: ParsableArguments {
     }
 
     func tls() throws -> ZooKeeperTLS? {
-        func value(_ option: String?, _ variable: String) -> String? { option ?? GlobalOptions.environment(variable) }
         let files: [(flag: String, file: String?)] = [
-            ("--zookeeper-tls-ca-file", value(zookeeperTlsCaFile, "HOTKEY_ZOOKEEPER_TLS_CA_FILE")),
+            ("--zookeeper-tls-ca-file", GlobalOptions.value(zookeeperTlsCaFile, or: "HOTKEY_ZOOKEEPER_TLS_CA_FILE")),
             (
                 "--zookeeper-tls-certificate-file",
-                value(zookeeperTlsCertificateFile, "HOTKEY_ZOOKEEPER_TLS_CERTIFICATE_FILE")
+                GlobalOptions.value(zookeeperTlsCertificateFile, or: "HOTKEY_ZOOKEEPER_TLS_CERTIFICATE_FILE")
             ),
-            ("--zookeeper-tls-key-file", value(zookeeperTlsKeyFile, "HOTKEY_ZOOKEEPER_TLS_KEY_FILE")),
+            ("--zookeeper-tls-key-file", GlobalOptions.value(zookeeperTlsKeyFile, or: "HOTKEY_ZOOKEEPER_TLS_KEY_FILE")),
         ]
-        let passphrase = value(zookeeperTlsPassphraseFile, "HOTKEY_ZOOKEEPER_TLS_PASSPHRASE_FILE")
+        let passphrase = GlobalOptions.value(zookeeperTlsPassphraseFile, or: "HOTKEY_ZOOKEEPER_TLS_PASSPHRASE_FILE")
         guard files.contains(where: { $0.file != nil }) || passphrase != nil else { return nil }
         let missing = files.filter { $0.file == nil }.map(\.flag)
         guard missing.isEmpty else {
