@@ -22,6 +22,14 @@ struct ReplyView {
     /// A write that was not carried out, because the node serves nobody or has become a replica.
     var isRefusedWrite: Bool { isNotServing || bytes.starts(with: "-READONLY You can't write against a read".utf8) }
 
+    /// An error that says what is wrong with the command or with the key it is for: every node that holds the key would answer so. Any
+    /// other may be the node's own (`MOVED`, `LOADING`, `NOPERM`, a command that was renamed there).
+    var isCommandError: Bool {
+        bytes[0] == UInt8(ascii: "-") && Self.commandErrors.contains { bytes.starts(with: $0.utf8) }
+    }
+
+    private static let commandErrors = ["-WRONGTYPE ", "-ERR wrong number of arguments", "-ERR syntax error"]
+
     /// As Redis and Valkey say it, and long enough that no script says it by chance.
     private static let notServing = [
         "-LOADING Redis is loading", "-LOADING Valkey is loading", "-BUSY Redis is busy running",

@@ -165,15 +165,17 @@ final class HotRead: UpstreamRequest {
         }
     }
 
-    /// Anything but a value that is new enough is home's to say: also that there is none (``ReplicaReads``).
+    /// Anything but an answer that is new enough is home's to say: also that there is no value (``ReplicaReads``).
     private func receiveFromReplica(_ replica: ReplicaReads.Replica, _ heldUntil: UInt64, _ reply: ReplyView) {
-        if reply.isError { loop.cluster?.replicaReads.refused(replica) }
+        let isMistake = reply.isCommandError
+        if reply.isError, !isMistake { loop.cluster?.replicaReads.refused(replica) }
         guard let reads = loop.cluster?.replicaReads, let index = loop.hotIndex(of: key),
-            reads.covers(replica, heldUntil: heldUntil, loop.table[index]), StoredCopy.payload(of: reply.bytes) != nil
+            reads.covers(replica, heldUntil: heldUntil, loop.table[index]),
+            isMistake || StoredCopy.payload(of: reply.bytes) != nil
         else { return tryHome() }
         loop.statistics.replicaReads &+= 1
         // A local value lives from the moment at which it was last known to be the primary's.
-        endFlight(reply.length, reply.copied(), heldUntil)
+        endFlight(isMistake ? nil : reply.length, reply.copied(), heldUntil)
     }
 
     private func tryHomeOrNext() {

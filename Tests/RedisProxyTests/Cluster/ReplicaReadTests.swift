@@ -57,6 +57,38 @@ extension ProxyTests {
             }
         }
 
+        /// What is wrong with one key is that key's: the others of the same nodes are read at the replica all the same.
+        @Test func aMistakeTakesNoReplicaAway() async throws {
+            let cluster = try await SharedCluster.cluster()
+            try await Rig.with(cluster: cluster) { rig in
+                try await rig.knowsSlots()
+                let client = try await rig.client(onLoop: 0)
+                // One slot, so one primary and its replica.
+                let keys = ["{mistake}text", "{mistake}list"]
+                #expect(try await client.command("SET", keys[0], "v") == .ok)
+                #expect(try await client.command("LPUSH", keys[1], "a") == .integer(1))
+                try await rig.apply(.mitigate, keys.map { Self.policy($0, .copies, capMilliseconds: 30_000) })
+                try await eventually("the replica is read") {
+                    #expect(try await client.command("GET", keys[0]) == .text("v"))
+                    return try await Self.replicaReads(rig) > 5
+                }
+                let (readBefore, homeBefore) = (
+                    try await Self.replicaReads(rig), try await rig.server.statistics().hotHomeReads
+                )
+                for _ in 0..<300 {
+                    #expect(try await client.command("GET", keys[1]).errorMessage?.hasPrefix("WRONGTYPE") == true)
+                    #expect(try await client.command("GET", keys[0]) == .text("v"))
+                }
+                let read = try await Self.replicaReads(rig) - readBefore
+                let home = try await rig.server.statistics().hotHomeReads - homeBefore
+                // Each was answered once, by one of the two; nothing went to home after the replica had answered.
+                #expect(read + home == 600, "\(read) and \(home)")
+                #expect(read > 150, "\(read) and \(home)")
+                for key in keys { #expect(try await client.command("DEL", key) == .integer(1)) }
+                await client.close()
+            }
+        }
+
         @Test(arguments: [MitigationKind.copies, .both])
         func aReplicaThatIsBehindIsNotReadPastTheCap(_ kind: MitigationKind) async throws {
             let cluster = try await RedisCluster.start()
