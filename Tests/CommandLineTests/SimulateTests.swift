@@ -15,6 +15,15 @@ import Testing
 
     private func rules(_ fields: String) -> String { #"{"schema":1,"rules":[{"pattern":"*",\#(fields)}]}"# }
 
+    /// The node's clock, in microseconds.
+    private func time(_ node: RedisTestClient) async throws -> Int {
+        guard case .array(let parts) = try await node.command("TIME"), parts.count == 2,
+            case .bulk(let seconds) = parts[0], case .bulk(let microseconds) = parts[1]
+        else { throw TestSupportError(.malformedReply, "TIME") }
+        func number(_ digits: [UInt8]) throws -> Int { try #require(Int(String(decoding: digits, as: UTF8.self))) }
+        return try number(seconds) * 1_000_000 + number(microseconds)
+    }
+
     /// 2,000 reads a second of one key from second 2 to 8, in lines of 20, and ten a second of another all along.
     private static let steady: String = {
         var lines = ["time,key,op,count"]
@@ -85,8 +94,11 @@ import Testing
             }
             let burst = Array(repeating: ["GET", "item \"42\"\n"], count: 200)
             _ = try await client.pipeline(burst)
-            // For the trace's clock, by which the key is hot then.
-            try await Task.sleep(for: .milliseconds(300))
+            // By the trace's clock, which is the node's, the key is hot then.
+            let firstBurst = try await time(client)
+            try await eventually("the node's clock has gone on") {
+                try await time(client) > firstBurst + 300_000
+            }
             _ = try await client.pipeline(burst)
             _ = try await client.command("SET", "other", String(repeating: "v", count: 2 << 20))
             _ = try await client.command("EVAL", "return redis.call('GET', KEYS[1])", "1", "scripted")
