@@ -9,8 +9,6 @@ public struct AgentError: Error, Sendable, CustomStringConvertible {
         case openPeer
         /// A socket that was handed over at the start cannot be used.
         case unusableSocket
-        /// A command of the agent's own was called wrongly.
-        case badCommand
         /// What was asked is known to the coordinating agent alone.
         case notCoordinating
         /// A service of the agent ended although nobody asked it to.

@@ -55,16 +55,6 @@ public struct SliceSummary: Sendable {
         Array(keyBytes[Int(entry.keyOffset)..<Int(entry.keyOffset) + Int(entry.keyLength)])
     }
 
-    /// Calls the body with each entry and its name, without copying. The name is valid during the call only.
-    public func forEach(_ body: (Entry, UnsafeRawBufferPointer) throws -> Void) rethrows {
-        try keyBytes.withUnsafeBytes { names in
-            for entry in entries {
-                let start = Int(entry.keyOffset)
-                try body(entry, UnsafeRawBufferPointer(rebasing: names[start..<start + Int(entry.keyLength)]))
-            }
-        }
-    }
-
     /// Calls the body with the name of one of this summary's entries, without copying. The name is valid during the call only.
     func withKey<Result>(of entry: Entry, _ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
         try keyBytes.withUnsafeBytes { names in

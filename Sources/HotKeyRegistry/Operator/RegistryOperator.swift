@@ -175,13 +175,6 @@ public struct RegistryOperator: Sendable {
     }
 
     @discardableResult
-    public func applyControl(_ document: ControlDocument, reason: String? = nil) async throws -> EditOutcome {
-        try await replace(ControlDocument.self, at: paths.control, verb: .mode, reason: reason) { _ in
-            (document, "\(document.mode.rawValue), detection \(document.detection.rawValue)")
-        }
-    }
-
-    @discardableResult
     public func applyRules(_ document: RulesDocument, reason: String? = nil) async throws -> EditOutcome {
         try await replace(RulesDocument.self, at: paths.rules, verb: .rules, reason: reason) { _ in
             (document, "\(document.rules.count) rules")

@@ -102,8 +102,6 @@ public final class FaultProxy: @unchecked Sendable {
 
     // MARK: What is going on
 
-    /// How many connections pass through now.
-    public func connectionCount() async throws -> Int { try await onLoop { $0.loopState.links.count } }
     /// How many connections were accepted since the start.
     public func acceptedCount() async throws -> Int { try await onLoop { $0.loopState.acceptedCount } }
 

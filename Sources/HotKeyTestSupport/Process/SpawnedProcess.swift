@@ -92,7 +92,6 @@ public final class SpawnedProcess: Sendable {
     /// What the process wrote, at most the last ``TestSupportLimits/capturedOutputBytesMax`` bytes.
     public var standardOutput: String { state.withLockedValue { $0.output.text } }
     public var standardError: String { state.withLockedValue { $0.error.text } }
-    public var standardOutputBytes: [UInt8] { state.withLockedValue { Array($0.output.bytes) } }
     /// Standard output followed by standard error.
     public var allOutput: String { state.withLockedValue { $0.output.text + $0.error.text } }
 

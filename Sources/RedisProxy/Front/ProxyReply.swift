@@ -9,7 +9,6 @@ enum ProxyReply {
     static let reset = ByteBuffer(string: "+RESET\r\n")
     /// Redis shows at most so many characters of an unknown command's name, and of all its arguments together.
     static let argumentTextMax = 128
-    static let integerZero = ByteBuffer(string: ":0\r\n")
 
     static func error(_ text: String) -> ByteBuffer {
         var buffer = ByteBuffer()
