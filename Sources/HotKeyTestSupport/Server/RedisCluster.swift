@@ -1,5 +1,5 @@
 /// A real Redis Cluster on 127.0.0.1: primaries, each with a replica or none, made by `redis-cli --cluster create`.
-public final class RedisCluster: Sendable {
+public final class RedisCluster: Stoppable {
     public static let slotCount = 16_384
 
     public let nodes: [RedisServer]
@@ -63,20 +63,6 @@ public final class RedisCluster: Sendable {
     public func stop() async {
         await withTaskGroup(of: Void.self) { group in
             for node in nodes { group.addTask { await node.kill() } }
-        }
-    }
-
-    /// Runs `body` and stops the cluster afterwards, also when `body` throws.
-    public func use<R>(
-        isolation: isolated (any Actor)? = #isolation, _ body: (RedisCluster) async throws -> R
-    ) async throws -> R {
-        do {
-            let result = try await body(self)
-            await stop()
-            return result
-        } catch {
-            await stop()
-            throw error
         }
     }
 

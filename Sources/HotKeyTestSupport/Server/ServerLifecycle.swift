@@ -110,7 +110,7 @@ public final class ServerLifecycle: Sendable {
 /// A real server on 127.0.0.1 that a test may stop, kill, suspend and start again on the same port.
 ///
 /// It dies with this object: hold it for as long as the test needs it, best with ``use(_:)``.
-public protocol ManagedServer: Sendable {
+public protocol ManagedServer: Stoppable {
     var lifecycle: ServerLifecycle { get }
     /// The port that clients use.
     var port: Int { get }
@@ -144,20 +144,6 @@ extension ManagedServer {
     public func restart() async throws {
         await stop()
         try await start()
-    }
-
-    /// Runs `body` and stops the server afterwards, also when `body` throws.
-    public func use<R>(
-        isolation: isolated (any Actor)? = #isolation, _ body: (Self) async throws -> R
-    ) async throws -> R {
-        do {
-            let result = try await body(self)
-            await stop()
-            return result
-        } catch {
-            await stop()
-            throw error
-        }
     }
 }
 

@@ -1,5 +1,5 @@
 /// One ZooKeeper server, or three that elect a leader.
-public final class ZooKeeperEnsemble: Sendable {
+public final class ZooKeeperEnsemble: Stoppable {
     public let servers: [ZooKeeperServer]
 
     private init(servers: [ZooKeeperServer]) {
@@ -80,18 +80,4 @@ public final class ZooKeeperEnsemble: Sendable {
     /// Suspends or resumes every server: a coordination service that is there and does not answer.
     public func suspend() { for server in servers { server.suspend() } }
     public func resume() { for server in servers { server.resume() } }
-
-    /// Runs `body` and stops the servers afterwards, also when `body` throws.
-    public func use<R>(
-        isolation: isolated (any Actor)? = #isolation, _ body: (ZooKeeperEnsemble) async throws -> R
-    ) async throws -> R {
-        do {
-            let result = try await body(self)
-            await stop()
-            return result
-        } catch {
-            await stop()
-            throw error
-        }
-    }
 }

@@ -29,15 +29,8 @@ public struct NodeValues: AsyncSequence, Sendable {
         let path = path
         return AsyncIterator(
             reader: SnapshotReader(store: store, path: path, isSame: Self.isSame) { onEvent in
-                // A `get` on a missing node leaves no watch; `exists` does. When the node appears between the two, the
-                // value is read after all, and the second watch is one wake-up too many.
-                while true {
-                    do {
-                        return .present(try await store.get(path, onEvent: onEvent))
-                    } catch let error as StoreError where error.code == .noNode {
-                        if try await store.exists(path, onEvent: onEvent) == nil { return .missing }
-                    }
-                }
+                try await store.whereThere(path, onEvent) { try await store.get(path, onEvent: onEvent) }
+                    .map(NodeSnapshot.present) ?? .missing
             })
     }
 
@@ -71,13 +64,8 @@ public struct ChildrenValues: AsyncSequence, Sendable {
         let path = path
         return AsyncIterator(
             reader: SnapshotReader(store: store, path: path, isSame: Self.isSame) { onEvent in
-                while true {
-                    do {
-                        return .present(try await store.children(path, onEvent: onEvent))
-                    } catch let error as StoreError where error.code == .noNode {
-                        if try await store.exists(path, onEvent: onEvent) == nil { return .missing }
-                    }
-                }
+                try await store.whereThere(path, onEvent) { try await store.children(path, onEvent: onEvent) }
+                    .map(ChildrenSnapshot.present) ?? .missing
             })
     }
 
@@ -101,5 +89,22 @@ extension CoordinationStore {
     /// The node's children from now on, as long as someone reads them.
     public func childrenValues(of path: String) -> ChildrenValues {
         ChildrenValues(store: self, path: path)
+    }
+}
+
+extension CoordinationStore {
+    /// What `read` brings, or nil where there is no node; a watch is left in either case.
+    fileprivate func whereThere<Value: Sendable>(
+        _ path: String, _ onEvent: @escaping @Sendable (WatchEvent) -> Void, _ read: () async throws -> Value
+    ) async throws -> Value? {
+        // A read of a missing node leaves no watch; `exists` does. When the node appears between the two, it is read after all, and
+        // the second watch is one wake-up too many.
+        while true {
+            do {
+                return try await read()
+            } catch let error as StoreError where error.code == .noNode {
+                if try await exists(path, onEvent: onEvent) == nil { return nil }
+            }
+        }
     }
 }
