@@ -13,7 +13,8 @@ import Testing
         do {
             let client = try await PeerClient.connect(
                 host: "127.0.0.1", port: server.port,
-                configuration: PeerConfiguration(requestTimeoutMilliseconds: 30_000))
+                configuration: PeerConfiguration(
+                    connectTimeoutMilliseconds: 60_000, requestTimeoutMilliseconds: 60_000))
             try await body(client)
             await client.close()
         } catch {

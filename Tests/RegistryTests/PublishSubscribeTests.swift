@@ -308,6 +308,11 @@ extension WithServers {
                             for round in 0..<5 {
                                 _ = try await app.makeOperator(writer).pin(KeyName("k\(round)"))
                                 try await follow(subscriber, "pin \(round)") { $0.pins?.pins.count == round + 1 }
+                                // A periodic read may have brought the pin before its event: the next one would find no watch.
+                                try await eventually("event \(round)") { subscriber.metrics.watchEvents > round }
+                                try await eventually(
+                                    "five watches", value: { try await server.monitor()["zk_watch_count"] },
+                                    until: { $0 == "5" })
                             }
                             try await eventually("many periodic reads") { subscriber.metrics.fullReads > 5 }
                             try await eventually(
