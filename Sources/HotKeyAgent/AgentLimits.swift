@@ -26,6 +26,8 @@ enum AgentLimits {
     static let securityFilesCheckMilliseconds = 2_000
     /// Files and sockets that are kept free for the agent itself: connections to cache nodes, to ZooKeeper, between agents.
     static let ownFiles = 256
+    /// Connections to the admin listener at once; more wait to be accepted.
+    static let adminConnectionsMax = 64
     /// Sockets that the process which started this one may hand over.
     static let inheritedSocketsMax = 16
     /// How often an agent that takes over tries again to open its admin listener, which the one before it has until it has ended.

@@ -38,6 +38,7 @@ public final class ProxyServer: Sendable {
     private let logger: Logger
     private let loops: [NIOLoopBound<ProxyLoop>]
     private let loopByID: [ObjectIdentifier: NIOLoopBound<ProxyLoop>]
+    private let descriptors: DescriptorReserve
     private let state = NIOLockedValueBox(State())
 
     private struct State {
@@ -63,6 +64,8 @@ public final class ProxyServer: Sendable {
         self.configuration = configuration
         self.group = group
         self.logger = logger
+        let descriptors = DescriptorReserve(logger: logger)
+        self.descriptors = descriptors
         let eventLoops = Array(group.makeIterator())
         let cacheBytes = configuration.cacheBytes / max(1, eventLoops.count)
         var loops: [NIOLoopBound<ProxyLoop>] = []
@@ -73,7 +76,7 @@ public final class ProxyServer: Sendable {
                         ProxyLoop(
                             index: index, eventLoop: eventLoop, configuration: configuration, topology: topology,
                             recorder: makeRecorder(index), agentCommands: agentCommands, logger: logger,
-                            cacheBytes: cacheBytes, random: makeRandom(index)),
+                            cacheBytes: cacheBytes, descriptors: descriptors, random: makeRandom(index)),
                         eventLoop: eventLoop)
                 }.get())
         }
@@ -106,9 +109,9 @@ public final class ProxyServer: Sendable {
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.backlog, value: RedisProxyLimits.backlog)
-            .serverChannelInitializer { channel in
+            .serverChannelInitializer { [descriptors] channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptPause())
+                    try channel.pipeline.syncOperations.addHandler(AcceptPause(descriptors: descriptors))
                 }
             }
             .childChannelOption(.allowRemoteHalfClosure, value: true)
@@ -315,6 +318,7 @@ public final class ProxyServer: Sendable {
         state.withLockedValue { $0.isStopped = true }
         await drain(graceMilliseconds: 0)
         _ = try? await onEveryLoop { $0.shutDown() }
+        descriptors.letGo()
     }
 
     private func checkNotStopped() throws {

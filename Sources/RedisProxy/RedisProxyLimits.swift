@@ -44,6 +44,11 @@ public enum RedisProxyLimits {
     static let peersMax = 128
     /// How long nothing is accepted after the process had no file descriptor for a connection.
     static let acceptPauseMilliseconds: Int64 = 100
+    /// File descriptors held to be let go when they run out; how many must be free besides; and how often they are asked for again. While
+    /// they are, for some microseconds, none is free.
+    static let heldDescriptors = 16
+    static let spareDescriptors = 4
+    static let descriptorRegainNanoseconds: UInt64 = 1_000_000_000
     /// As Redis with `tcp-keepalive 300`: a client whose host is gone is found out within ten minutes.
     static let keepAliveSeconds: Int = 300
     static let keepAliveIntervalSeconds: Int = 100

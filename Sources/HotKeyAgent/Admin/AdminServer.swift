@@ -38,7 +38,12 @@ struct AdminServer: Sendable {
         var quiet = logger
         quiet.logLevel = .critical
         let application = Application(
-            router: router, configuration: .init(address: bound, serverName: "hkagent"), logger: quiet)
+            router: router,
+            configuration: .init(
+                address: bound, serverName: "hkagent",
+                // Whoever may connect could otherwise take every descriptor of the process.
+                availableConnectionsDelegate: .maximum(AgentLimits.adminConnectionsMax, logger: quiet)),
+            logger: quiet)
         // A child task would see the agent's graceful shutdown and close its listener at once, while a load balancer that polls
         // /readyz has to be told that the agent is draining. Ended by cancellation, which comes after the drain.
         let serving = Task.detached {

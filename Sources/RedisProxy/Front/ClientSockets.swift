@@ -15,27 +15,48 @@ extension ServerBootstrap {
     }
 }
 
-/// A process that has no file descriptor left cannot accept, and the connection that it cannot take keeps the listener readable:
-/// without a pause the event loop would spin. `AcceptBackoffHandler` of SwiftNIO 2.101 does not help: the read that failed stays
-/// pending, so the channel stays registered for reading.
+/// Accepts nothing while descriptors are short. A process that has none left cannot accept, and the connection that it cannot take
+/// keeps the listener readable: without a pause the event loop would spin. `AcceptBackoffHandler` of SwiftNIO 2.101 does not help:
+/// the read that failed stays pending, so the channel stays registered for reading.
 final class AcceptPause: ChannelInboundHandler {
     typealias InboundIn = any Channel
 
+    private let descriptors: DescriptorReserve
     private var isPausing = false
     private var hasEnded = false
+
+    init(descriptors: DescriptorReserve) {
+        self.descriptors = descriptors
+    }
 
     /// The listener is about to be closed: a pause that ends now must not open it once more.
     func end() { hasEnded = true }
 
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        context.fireChannelRead(data)
+        if isShort { pause(context) }
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        guard error is IOError, !isPausing else { return }
+        guard let error = error as? IOError else { return }
+        if case .descriptors? = LocalShortage(error) {
+            descriptors.noteShortage(now: NIODeadline.now().uptimeNanoseconds)
+        }
+        pause(context)
+    }
+
+    private var isShort: Bool { descriptors.isShort(now: NIODeadline.now().uptimeNanoseconds) }
+
+    private func pause(_ context: ChannelHandlerContext) {
+        guard !isPausing else { return }
         isPausing = true
         setReading(context, false)
         context.eventLoop.assumeIsolated().scheduleTask(
             in: .milliseconds(RedisProxyLimits.acceptPauseMilliseconds)
         ) { [self] in
             isPausing = false
-            if !hasEnded, context.channel.isActive { setReading(context, true) }
+            guard !hasEnded, context.channel.isActive else { return }
+            if isShort { pause(context) } else { setReading(context, true) }
         }
     }
 

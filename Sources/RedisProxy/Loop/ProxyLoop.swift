@@ -28,6 +28,7 @@ final class ProxyLoop {
     let logger: Logger
     let recorder: (any KeyAccessRecorder)?
     let agentCommands: any AgentCommandHandler
+    let descriptors: DescriptorReserve
     /// The other loops of this process; a write invalidates on all of them.
     var peers: [NIOLoopBound<ProxyLoop>] = []
 
@@ -86,13 +87,14 @@ final class ProxyLoop {
     init(
         index: Int, eventLoop: any EventLoop, configuration: ProxyConfiguration, topology: ProxyTopology?,
         recorder: (any KeyAccessRecorder)?, agentCommands: any AgentCommandHandler, logger: Logger,
-        cacheBytes: Int, random: any RandomNumberGenerator
+        cacheBytes: Int, descriptors: DescriptorReserve, random: any RandomNumberGenerator
     ) {
         self.index = index
         self.eventLoop = eventLoop
         self.configuration = configuration
         self.recorder = recorder
         self.agentCommands = agentCommands
+        self.descriptors = descriptors
         self.logger = logger
         self.random = random
         self.placement = topology?.placement
@@ -126,6 +128,8 @@ final class ProxyLoop {
 
     private func tick(timeoutNanoseconds: UInt64) {
         updateNow()
+        // Others than clients take descriptors, too.
+        if index == 0 { _ = descriptors.isShort(now: now) }
         for node in cluster.map({ Array($0.known.values) }) ?? nodes {
             node.tick(timeoutNanoseconds: timeoutNanoseconds)
         }

@@ -10,7 +10,7 @@ final class NodeState {
     let isReplica: Bool
     /// A cycle, broken by ``ProxyLoop/shutDown()``.
     let loop: ProxyLoop
-    private(set) var load = NodeLoad()
+    var load = NodeLoad()
     /// The node's clock, for the expiry times of copies on it.
     private(set) var lease = CopyLease()
     /// When the node may last have lost what this agent wrote to it: its copies are not read for a lifetime after that.
@@ -175,6 +175,7 @@ final class NodeState {
     /// All commands of a connection got no reply. An idle connection that the node closes (Redis: `timeout`) fails nothing, so it
     /// says nothing.
     func failed(_ entries: [PendingReply], _ failure: UpstreamFailure) {
+        if case .localShortage = failure { return abandon(entries) }
         var commands = 0
         var probes = 0
         for entry in entries where !entry.isOwnHandshake {
@@ -189,10 +190,18 @@ final class NodeState {
             fail(commands, probes: probes, .timeout)
         case .cannotConnect, .notAdmitted:
             fail(commands, probes: probes, .failure)
-        case .connectionLost, .malformedReply, .down, .overloaded, .notServing, .keysMoved:
+        case .connectionLost, .malformedReply, .down, .localShortage, .overloaded, .notServing, .keysMoved:
             // One event, however much was on the connection: a single reset is no dead node.
             statistics.failures &+= UInt64(commands - 1)
             fail(probes > 0, .failure)
+        }
+    }
+
+    /// They were not sent, and that says nothing about the node.
+    private func abandon(_ entries: [PendingReply]) {
+        for entry in entries where !entry.isOwnHandshake {
+            load.cancelled()
+            if entry.isProbe { breaker.abandonProbe(now: loop.now) }
         }
     }
 

@@ -112,13 +112,13 @@ final class UpstreamConnection: ChannelInboundHandler {
                     admit()
                 case .failure(let error):
                     if let error = error as? TransportSecurityError { return refused(error.message) }
-                    node.loop.updateNow()
-                    close(.cannotConnect)
+                    close(node.loop.failureToConnect(error))
                 }
             }
     }
 
     private func secure(_ channel: any Channel) throws {
+        try node.loop.checkDescriptors(isDedicated: isDedicated)
         let configuration = node.loop.configuration
         handshake = try configuration.upstreamSecurity.tls?.secure(
             channel, host: node.node.host, handshakeMilliseconds: configuration.connectTimeoutMilliseconds)

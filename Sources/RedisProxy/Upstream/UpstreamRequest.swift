@@ -5,6 +5,8 @@ enum UpstreamFailure {
     /// The breaker is open: nothing was sent.
     case down(retryInMilliseconds: Int64)
     case cannotConnect
+    /// The node was not even tried: the agent's own process or host has no more of something. Nothing was sent.
+    case localShortage(LocalShortage)
     /// The node could be reached, and would not or could not serve this agent: TLS, or the login. Nothing was sent.
     case notAdmitted(String)
     case connectionLost
@@ -22,7 +24,7 @@ enum UpstreamFailure {
     /// is only busy with this agent's own commands, or answers rubbish, is there: whoever asks must be told.
     var meansUnreachable: Bool {
         switch self {
-        case .down, .cannotConnect, .notAdmitted, .connectionLost, .timeout, .notServing: true
+        case .down, .cannotConnect, .localShortage, .notAdmitted, .connectionLost, .timeout, .notServing: true
         case .overloaded(let isAnswering): !isAnswering
         case .malformedReply, .keysMoved: false
         }
@@ -32,6 +34,7 @@ enum UpstreamFailure {
         switch self {
         case .down(let milliseconds): ProxyReply.nodeDown(node, retryInMilliseconds: milliseconds)
         case .cannotConnect: ProxyReply.nodeFailed(node, "cannot be reached")
+        case .localShortage(let shortage): shortage.text(node)
         case .notAdmitted(let reason): ProxyReply.nodeRefused(node, reason)
         case .connectionLost: ProxyReply.nodeFailed(node, "closed the connection")
         case .timeout: ProxyReply.nodeFailed(node, "did not answer in time")
