@@ -46,7 +46,8 @@ import Testing
         hkctl.environment["HOTKEY_ZOOKEEPER"] = address
         let start = ContinuousClock.now
         let outcome = try await hkctl.run("list", "--timeout", "500ms")
-        #expect(ContinuousClock.now - start < .seconds(20))
+        // It ends at all; a busy machine may take long to start it.
+        #expect(ContinuousClock.now - start < .seconds(120))
         #expect(outcome.status == 1 && outcome.standardOutput.isEmpty)
         #expect(outcome.standardError.hasPrefix("Error: ZooKeeper does not answer at \(address) (waited 500ms)."))
         #expect(outcome.standardError.contains("name others with --zookeeper HOST:PORT,… or HOTKEY_ZOOKEEPER"))
