@@ -81,6 +81,11 @@ public struct CircuitBreaker: Sendable {
     /// nil until it opened for the first time.
     public private(set) var lastReason: Reason?
     private var buckets = [Bucket](repeating: Bucket(), count: Int(bucketCount))
+    private let bucketNanoseconds: UInt64
+    /// The bucket that was counted in last, and when it begins: nearly every request ends in the same one as the request before,
+    /// and need not divide to know it.
+    private var position = 0
+    private var positionSince: UInt64 = 0
     private var failuresInARow = 0
     /// Openings in a row, for the doubling.
     private var openings = 0
@@ -100,6 +105,7 @@ public struct CircuitBreaker: Sendable {
                 && configuration.halfOpenDeadlineNanoseconds > 0,
             "a breaker's times must be above zero")
         self.configuration = configuration
+        bucketNanoseconds = configuration.windowNanoseconds / Self.bucketCount
     }
 
     /// Whether one request may be sent now. May move an open breaker to half-open, or a half-open one whose probes were lost
@@ -167,9 +173,7 @@ public struct CircuitBreaker: Sendable {
     // MARK: - Closed
 
     private mutating func recordClosed(_ outcome: Outcome, now: UInt64) -> State? {
-        let epoch = now / (configuration.windowNanoseconds / Self.bucketCount)
-        let position = Int(epoch % Self.bucketCount)
-        if buckets[position].epoch != epoch { buckets[position] = Bucket(epoch: epoch) }
+        if now &- positionSince >= bucketNanoseconds { turn(to: now) }
         buckets[position].calls += 1
         switch outcome {
         case .success(let latency):
@@ -182,6 +186,7 @@ public struct CircuitBreaker: Sendable {
             buckets[position].failures += 1
             if failuresInARow >= configuration.consecutiveFailures { return open(.failures, now: now) }
         }
+        let epoch = buckets[position].epoch
         var calls = 0
         var failures = 0
         var slow = 0
@@ -196,6 +201,13 @@ public struct CircuitBreaker: Sendable {
         }
         if Double(slow) >= configuration.slowRatio * Double(calls), slow > 0 { return open(.slowness, now: now) }
         return nil
+    }
+
+    private mutating func turn(to now: UInt64) {
+        let epoch = now / bucketNanoseconds
+        position = Int(epoch % Self.bucketCount)
+        positionSince = epoch * bucketNanoseconds
+        if buckets[position].epoch != epoch { buckets[position] = Bucket(epoch: epoch) }
     }
 
     // MARK: - Moves
@@ -217,6 +229,7 @@ public struct CircuitBreaker: Sendable {
 
     private mutating func close(now: UInt64) -> State {
         for index in buckets.indices { buckets[index] = Bucket() }
+        (position, positionSince) = (0, 0)
         failuresInARow = 0
         closedAt = now
         state = .closed

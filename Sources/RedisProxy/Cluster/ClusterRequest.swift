@@ -223,8 +223,10 @@ final class ClusterRequest: UpstreamRequest {
     }
 
     private func pass(_ reply: ByteBuffer, _ sentAt: UInt64) {
-        reply.withUnsafeReadableBytes {
-            pass(ReplyView(buffer: reply, start: reply.readerIndex, length: $0.count, bytes: $0), sentAt)
+        withUnsafePointer(to: reply) { whole in
+            reply.withUnsafeReadableBytes {
+                pass(ReplyView(buffer: whole, start: reply.readerIndex, length: $0.count, bytes: $0), sentAt)
+            }
         }
     }
 

@@ -4,8 +4,9 @@ import NIOCore
 ///
 /// A slot is reserved for each command and named by a number that counts up. A reply that is not the oldest waits: a small one
 /// among the others in one buffer, so that none costs an allocation; a large one by itself.
-struct ReplyQueue {
-    private enum Slot {
+struct ReplyQueue: ~Copyable {
+    /// Not private: Swift 6.3 cannot compile a class that holds this in a file of its own then.
+    enum Slot {
         /// Not there yet.
         case open
         /// In ``held``.
@@ -21,7 +22,7 @@ struct ReplyQueue {
         case large(ByteBuffer)
     }
 
-    private let slots = Ring<Slot>()
+    private var slots = Ring<Slot>()
     private var head: UInt32 = 0
     /// Small replies that wait, in the order in which they came, with those between them that have gone out.
     private var held = ByteBuffer()

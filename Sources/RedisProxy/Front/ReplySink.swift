@@ -3,7 +3,8 @@ import RESP
 
 /// One reply inside the buffer it arrived in. Valid only during the call it is handed to.
 struct ReplyView {
-    let buffer: ByteBuffer
+    /// Lives as long as the call; a copy of the buffer would count a reference for each reply.
+    let buffer: UnsafePointer<ByteBuffer>
     /// Index in `buffer`.
     let start: Int
     let length: Int
@@ -42,7 +43,7 @@ struct ReplyView {
 
     /// The reply on its way out at once: a large one goes as a slice of the buffer that it arrived in.
     func passedOn() -> ByteBuffer {
-        if length > RedisProxyLimits.copyBytesMax, let slice = buffer.getSlice(at: start, length: length) {
+        if length > RedisProxyLimits.copyBytesMax, let slice = buffer.pointee.getSlice(at: start, length: length) {
             return slice
         }
         return copied()
@@ -50,7 +51,7 @@ struct ReplyView {
 
     /// The reply to be held until older ones have gone out: it keeps no more than twice its size alive.
     func detached() -> ByteBuffer {
-        length >= buffer.storageCapacity / 2 ? passedOn() : copied()
+        length >= buffer.pointee.storageCapacity / 2 ? passedOn() : copied()
     }
 
     /// The reply to be kept for long: in memory of its own.

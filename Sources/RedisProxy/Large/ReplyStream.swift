@@ -7,6 +7,9 @@ import RESP
 /// On a shared connection everything behind such a reply waits for it. So what is asked from then on takes another connection
 /// (``NodeState/retire(_:)``), and a client that does not read while others wait behind its reply is let go.
 struct ReplyStream {
+    /// Stands for a reply whose bytes have been passed on.
+    static let passedOnReply = ByteBuffer(string: "$-1\r\n")
+
     let session: FrontSession
     /// With what stands before and behind the value.
     let totalBytes: Int

@@ -3,7 +3,7 @@
 ///
 /// The memory is its own (`base` is private and leaves no method), and the places from `head` on, `count` of them, around the ring,
 /// are initialised and no others: every method keeps that. It is used on one event loop only, so nothing else looks meanwhile.
-final class Ring<Element> {
+struct Ring<Element>: ~Copyable {
     private var base: UnsafeMutablePointer<Element>
     /// Places, less one; a power of two less one.
     private var mask: Int
@@ -30,17 +30,17 @@ final class Ring<Element> {
     private func place(_ offset: Int) -> Int { (head &+ offset) & mask }
 
     @inline(__always)
-    func append(_ element: consuming Element) {
+    mutating func append(_ element: consuming Element) {
         if count > mask { move(to: 2 * (mask + 1)) }
         (base + place(count)).initialize(to: element)
         count &+= 1
     }
 
     @inline(__always)
-    func popFirst() -> Element? { count == 0 ? nil : removeFirst() }
+    mutating func popFirst() -> Element? { count == 0 ? nil : removeFirst() }
 
     @inline(__always)
-    func removeFirst() -> Element {
+    mutating func removeFirst() -> Element {
         precondition(count > 0, "nothing to remove")
         let element = (base + head).move()
         head = (head &+ 1) & mask
@@ -57,21 +57,21 @@ final class Ring<Element> {
             precondition(offset >= 0 && offset < count, "no such place")
             return base[place(offset)]
         }
-        @inline(__always) set {
+        @inline(__always) nonmutating set {
             precondition(offset >= 0 && offset < count, "no such place")
             base[place(offset)] = newValue
         }
     }
 
     /// Gives everything away and is empty.
-    func takeAll() -> [Element] {
+    mutating func takeAll() -> [Element] {
         var elements: [Element] = []
         elements.reserveCapacity(count)
         while let element = popFirst() { elements.append(element) }
         return elements
     }
 
-    private func move(to places: Int) {
+    private mutating func move(to places: Int) {
         let larger = UnsafeMutablePointer<Element>.allocate(capacity: places)
         for offset in 0..<count { (larger + offset).moveInitialize(from: base + place(offset), count: 1) }
         base.deallocate()

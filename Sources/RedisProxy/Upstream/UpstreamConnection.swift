@@ -48,12 +48,12 @@ final class UpstreamConnection: ChannelInboundHandler {
     private var outbound = ByteBuffer()
     private var input: ByteBuffer?
     private var scanner = ReplyScanner()
-    private let pending = Ring<PendingReply>()
+    private var pending = Ring<PendingReply>()
     private var isDirty = false
     /// Commands enqueued since the beginning; entry n is answered when `enqueued - pending.count > n`.
     private var enqueued: UInt64 = 0
     /// Called once everything up to a count has been answered or has failed; in ascending order.
-    private let barriers = Ring<(upTo: UInt64, then: () -> Void)>()
+    private var barriers = Ring<(upTo: UInt64, then: () -> Void)>()
 
     /// As whom the agent is known on this connection.
     let login: Login?
@@ -189,7 +189,7 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     /// Enqueues one command. False when the connection takes no more: nothing was enqueued.
     @inline(__always)
-    func send(_ command: UnsafeRawBufferPointer, _ reply: PendingReply) -> Bool {
+    func send(_ command: UnsafeRawBufferPointer, _ reply: consuming PendingReply) -> Bool {
         guard state != .closed, pending.count < RedisProxyLimits.upstreamPendingMax,
             outbound.readableBytes < RedisProxyLimits.upstreamOutboundBytesMax
         else { return false }
@@ -201,16 +201,16 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     /// As ``send(_:_:)``, with `ASKING` before the command. The two stand together or not at all: an `ASKING` alone would be spent
     /// on the next command, whosever that is.
-    func sendAsking(_ command: UnsafeRawBufferPointer, _ reply: PendingReply) -> Bool {
+    func sendAsking(_ command: UnsafeRawBufferPointer, _ reply: consuming PendingReply) -> Bool {
         guard state != .closed, pending.count + 1 < RedisProxyLimits.upstreamPendingMax,
             outbound.readableBytes + asking.readableBytes < RedisProxyLimits.upstreamOutboundBytesMax
         else { return false }
         let own = PendingReply(target: .nobody, counter: 0, sentAt: reply.sentAt, isProbe: false)
-        return asking.withUnsafeReadableBytes { send($0, own) } && send(command, reply)
+        return asking.withUnsafeReadableBytes { send($0, own) } ? send(command, reply) : false
     }
 
     @inline(__always)
-    private func append(_ reply: PendingReply) {
+    private func append(_ reply: consuming PendingReply) {
         pending.append(reply)
         enqueued &+= 1
     }
@@ -331,30 +331,33 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     private func deliver(_ buffer: inout ByteBuffer) throws(RESPError) {
         var consumed = 0
-        // The buffer's bytes are borrowed while `ReplyView` hands them on; nothing writes to the buffer meanwhile.
-        let failure = buffer.withUnsafeReadableBytes { bytes -> RESPError? in
-            while consumed < bytes.count, state == .ready || state == .admitting {
-                do throws(RESPError) {
-                    let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
-                    guard let length = try scanner.scan(rest) else { return nil }
-                    let view = ReplyView(
-                        buffer: buffer, start: buffer.readerIndex + consumed, length: length,
-                        bytes: UnsafeRawBufferPointer(rebasing: rest[0..<length]))
-                    consumed += length
-                    if state == .admitting {
-                        answeredLogin(view)
-                        continue
+        // The buffer and its bytes are borrowed while `ReplyView` hands them on: the pointers end with these closures, and nothing
+        // writes to the buffer meanwhile, which is this call's alone.
+        let failure = withUnsafePointer(to: buffer) { whole in
+            whole.pointee.withUnsafeReadableBytes { bytes -> RESPError? in
+                while consumed < bytes.count, state == .ready || state == .admitting {
+                    do throws(RESPError) {
+                        let rest = UnsafeRawBufferPointer(rebasing: bytes[consumed...])
+                        guard let length = try scanner.scan(rest) else { return nil }
+                        let view = ReplyView(
+                            buffer: whole, start: whole.pointee.readerIndex + consumed, length: length,
+                            bytes: UnsafeRawBufferPointer(rebasing: rest[0..<length]))
+                        consumed += length
+                        if state == .admitting {
+                            answeredLogin(view)
+                            continue
+                        }
+                        if isDedicated || rest[0] == UInt8(ascii: ">"), !isReply(view) { continue }
+                        guard let first = pending.popFirst() else {
+                            return RESPError(.malformedReply, "a reply that no command asked for")
+                        }
+                        complete(first, view)
+                    } catch {
+                        return error
                     }
-                    if isDedicated || rest[0] == UInt8(ascii: ">"), !isReply(view) { continue }
-                    guard let first = pending.popFirst() else {
-                        return RESPError(.malformedReply, "a reply that no command asked for")
-                    }
-                    complete(first, view)
-                } catch {
-                    return error
                 }
+                return nil
             }
-            return nil
         }
         if let failure { throw failure }
         buffer.moveReaderIndex(forwardBy: consumed)
@@ -388,8 +391,10 @@ final class UpstreamConnection: ChannelInboundHandler {
     private func endStream(_ ended: ReplyStream) {
         stream = nil
         guard let first = pending.popFirst() else { return }
-        streamedReply.withUnsafeReadableBytes {
-            complete(first, ReplyView(buffer: streamedReply, start: 0, length: ended.totalBytes, bytes: $0))
+        withUnsafePointer(to: ReplyStream.passedOnReply) { whole in
+            whole.pointee.withUnsafeReadableBytes {
+                complete(first, ReplyView(buffer: whole, start: 0, length: ended.totalBytes, bytes: $0))
+            }
         }
     }
 
@@ -492,6 +497,4 @@ final class UpstreamConnection: ChannelInboundHandler {
     }
 }
 
-/// Stands for a reply whose bytes have been passed on.
-private let streamedReply = ByteBuffer(string: "$-1\r\n")
 private let asking = ByteBuffer(string: "*1\r\n$6\r\nASKING\r\n")
