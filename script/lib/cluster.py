@@ -199,7 +199,7 @@ class Cluster:
         self.servers = []
         self.nodes = []
         self.agents = []
-        self.zookeeper_port = None
+        self.zookeeper_port = self.zookeeper_server = None
         self.taken_ports = set()
 
     def __enter__(self):
@@ -268,12 +268,17 @@ class Cluster:
             "-Djava.awt.headless=true", "-Dzookeeper.preAllocSize=1024", "-cp", ":".join(JARS),
             "org.apache.zookeeper.server.quorum.QuorumPeerMain", file], directory, log))
 
+        self.zookeeper_server = server
+        self.wait_for_zookeeper()
+
+    def wait_for_zookeeper(self):
         def is_serving():
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5) as connection:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.zookeeper_port), 0.5) as connection:
                 connection.settimeout(0.5)
                 connection.sendall(b"srvr")
                 return b"Mode: " in connection.recv(4096)
-        wait_until(f"ZooKeeper to serve on port {port}", is_serving, every=0.05, process=server)
+        wait_until(
+            f"ZooKeeper to serve on port {self.zookeeper_port}", is_serving, every=0.05, process=self.zookeeper_server)
 
     def start_node(self, name, append_only=False):
         """A Redis node; with `append_only` what it held survives its death."""
@@ -320,10 +325,15 @@ class Cluster:
         """ZooKeeper, the nodes a, b and c, `hkctl init`, and agents; returns when all of them work together."""
         for name in "abc":
             self.start_node(name, append_only)
+        self.start_fleet(agent_ids, *agent_options)
+
+    def start_fleet(self, agent_ids, *agent_options, init_options=()):
+        """The same with the nodes that have been started. Their addresses may have been replaced by those of something before
+        them."""
         self.start_zookeeper()
         for node in self.nodes:
             node.wait_until_answering()
-        self.hkctl("init", "--nodes", ",".join(f"{node.node_name}={node.address}" for node in self.nodes))
+        self.hkctl("init", "--nodes", ",".join(f"{node.node_name}={node.address}" for node in self.nodes), *init_options)
         for agent_id in agent_ids:
             self.start_agent(agent_id, *agent_options)
         for agent in self.agents:

@@ -10,10 +10,11 @@ import multiprocessing
 import os
 import random
 import select
-import signal
 import socket
 import time
 from collections import deque
+
+import children
 
 TICK_SECONDS = 0.005
 # Later than this, the ticks that were missed are left out.
@@ -22,7 +23,6 @@ LATE_SECONDS = 0.02
 PENDING_MAX = 2_000
 RECEIVE_BYTES = 1 << 16
 KEY_BYTES_MAX = 128
-PR_SET_PDEATHSIG = 1
 
 
 def command(*words):
@@ -270,11 +270,7 @@ class Load:
             tallies[kind].last_error.value = b""
 
     def _run(self, number, parent):
-        for each in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(each, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
+        if not children.live_with(parent):
             return
         pipes = []
         for stream in self.streams:

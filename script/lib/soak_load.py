@@ -13,13 +13,12 @@ import multiprocessing
 import os
 import random
 import selectors
-import signal
 import socket
 import struct
 import time
 import traceback
 
-from load import PR_SET_PDEATHSIG
+import children
 from soak_requests import Scenarios, verify_message
 from soak_resp import Incomplete, ReplyError, kind_of, parse
 
@@ -364,11 +363,7 @@ class SoakLoad:
 
 
 def run_worker(arguments, sender, parent):
-    for each in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if not children.live_with(parent):
         return
     worker = Worker(*arguments)
     try:
