@@ -172,7 +172,7 @@ struct CacheLedger {
     @usableFromInline
     mutating func accept(
         _ token: FillToken, bytes: Int, heldBytes: Int, requestSentAt: UInt64, lifetimeNanosecondsMax: UInt64,
-        now: UInt64
+        ageNanosecondsMax: UInt64, now: UInt64
     ) -> Int? {
         precondition(bytes >= 0, "a reply's size cannot be negative")
         guard let entry = entry(of: token) else { return nil }
@@ -185,7 +185,7 @@ struct CacheLedger {
         let key = keys[Int(entries[entry].key)]
         let lifetime = min(key.localLifetime, lifetimeNanosecondsMax)
         let expiresAt = saturatingSum(requestSentAt, lifetime)
-        let staleUntil = saturatingSum(requestSentAt, key.staleOnError)
+        let staleUntil = saturatingSum(requestSentAt, key.staleOnError - min(ageNanosecondsMax, key.staleOnError))
         guard now < max(expiresAt, staleUntil),
             makeRoom(heldBytes - entries[entry].replyBytes, sparing: entry, now: now)
         else {

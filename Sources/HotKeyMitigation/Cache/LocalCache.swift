@@ -79,14 +79,16 @@ public struct LocalCache<Reply> {
     /// - Parameter requestSentAt: when the request was sent to the node; the lifetime counts from then.
     /// - Parameter lifetimeNanosecondsMax: shortens the policy's lifetime, for a reply that may be older than its request: what
     ///   was read from a copy has used up part of the cap before, by the policy that was in force when it was asked for.
+    /// - Parameter ageNanosecondsMax: how old the reply may have been when its request was sent; it counts against the policy's
+    ///   stale-on-error time.
     @inlinable
     public mutating func insert(
         _ token: FillToken, reply: Reply, bytes: Int, heldBytes: Int, requestSentAt: UInt64, now: UInt64,
-        lifetimeNanosecondsMax: UInt64 = .max
+        lifetimeNanosecondsMax: UInt64 = .max, ageNanosecondsMax: UInt64 = 0
     ) -> Bool {
         let entry = ledger.accept(
             token, bytes: bytes, heldBytes: max(bytes, heldBytes), requestSentAt: requestSentAt,
-            lifetimeNanosecondsMax: lifetimeNanosecondsMax, now: now)
+            lifetimeNanosecondsMax: lifetimeNanosecondsMax, ageNanosecondsMax: ageNanosecondsMax, now: now)
         dropFreed()
         guard let entry else { return false }
         while replies.count <= entry { replies.append(nil) }
@@ -102,7 +104,7 @@ public struct LocalCache<Reply> {
     }
 
     /// A reply that may be served although its lifetime may be over, because home cannot be reached: within the policy's
-    /// stale-on-error time of its request, and not invalidated since.
+    /// stale-on-error time of its request, less what it may have been old by then, and not invalidated since.
     @inlinable
     public mutating func staleValue(
         index: Int, command: UnsafeRawBufferPointer, protocolVersion: UInt8, now: UInt64

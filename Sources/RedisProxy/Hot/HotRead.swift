@@ -27,6 +27,8 @@ final class HotRead: UpstreamRequest {
     /// The local lifetime when the read began. A rule that changes while a copy is being read (both → cache) must not give
     /// the copy's value, which has used up its part of the cap, the whole cap once more.
     private let localLifetimeNanoseconds: UInt64
+    /// How old what a copy holds may be, by the same snapshot: an agent that has taken another one reads no copies from before.
+    private let copyLifetimeNanoseconds: UInt64
     private var place = Place.home
     private var hasTriedHome = false
     /// Why home did not answer: what the client is told when nobody else does either.
@@ -39,11 +41,12 @@ final class HotRead: UpstreamRequest {
 
     init(
         loop: ProxyLoop, key: [UInt8], command: [UInt8], isGet: Bool, version: ProtocolVersion, counter: UInt64,
-        sink: ReplySink, token: FillToken?, localLifetimeNanoseconds: UInt64
+        sink: ReplySink, token: FillToken?, localLifetimeNanoseconds: UInt64, copyLifetimeNanoseconds: UInt64
     ) {
         self.loop = loop
         self.key = key
         self.localLifetimeNanoseconds = localLifetimeNanoseconds
+        self.copyLifetimeNanoseconds = copyLifetimeNanoseconds
         self.command = command
         self.isGet = isGet
         self.version = version
@@ -150,11 +153,11 @@ final class HotRead: UpstreamRequest {
             loop.statistics.copyReads &+= 1
             var value = ByteBuffer()
             RESPWriter.writeBulk(payload, to: &value)
-            endFlight(value.readableBytes, value, sentAt)
+            endFlight(value.readableBytes, value, sentAt, ageNanosecondsMax: copyLifetimeNanoseconds)
         case .missing:
             loop.statistics.copyReads &+= 1
             let value = ProxyReply.nothing(version)
-            endFlight(value.readableBytes, value, sentAt)
+            endFlight(value.readableBytes, value, sentAt, ageNanosecondsMax: copyLifetimeNanoseconds)
         case .nothing:
             loop.statistics.copyMisses &+= 1
             emptyCopy = number
@@ -188,13 +191,16 @@ final class HotRead: UpstreamRequest {
     }
 
     /// Gives the reply to everyone who waits and to the cache.
-    /// - Parameter bytes: nil when the reply is not to be kept.
-    private func endFlight(_ bytes: Int?, _ reply: ByteBuffer, _ sentAt: UInt64) {
+    /// - Parameters:
+    ///   - bytes: nil when the reply is not to be kept.
+    ///   - ageNanosecondsMax: how long before `sentAt` the value may have left home.
+    private func endFlight(_ bytes: Int?, _ reply: ByteBuffer, _ sentAt: UInt64, ageNanosecondsMax: UInt64 = 0) {
         if let token {
             if let bytes {
                 _ = loop.cache.insert(
                     token, reply: reply, bytes: bytes, heldBytes: reply.storageCapacity, requestSentAt: sentAt,
-                    now: loop.now, lifetimeNanosecondsMax: localLifetimeNanoseconds)
+                    now: loop.now, lifetimeNanosecondsMax: localLifetimeNanoseconds,
+                    ageNanosecondsMax: ageNanosecondsMax)
             } else {
                 loop.cache.fillFailed(token)
             }

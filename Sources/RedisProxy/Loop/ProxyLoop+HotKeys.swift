@@ -83,7 +83,8 @@ extension ProxyLoop {
         HotRead(
             loop: self, key: table[index].key, command: Array(command), isGet: isGet, version: version,
             counter: counter, sink: sink, token: token,
-            localLifetimeNanoseconds: table[index].localLifetimeNanoseconds
+            localLifetimeNanoseconds: table[index].localLifetimeNanoseconds,
+            copyLifetimeNanoseconds: table[index].copyLifetimeNanoseconds
         ).start()
     }
 

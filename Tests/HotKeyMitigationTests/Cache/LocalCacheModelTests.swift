@@ -169,17 +169,20 @@ private struct CacheRun {
         nextReply += 1
         let tooBig = random.next() % 20 == 0
         let bytes = tooBig ? 2001 : Int(random.next() % 2000)
+        let policy = hot[fill.variant.key]
+        let age = random.next() % 3 == 0 ? random.next() % (2 * (policy?.staleOnErrorNanoseconds ?? 0) + 1) : 0
         let kept = cache.insert(
-            token, reply: nextReply, bytes: bytes, heldBytes: bytes, requestSentAt: fill.sentAt, now: now)
+            token, reply: nextReply, bytes: bytes, heldBytes: bytes, requestSentAt: fill.sentAt, now: now,
+            ageNanosecondsMax: age)
         if !fill.valid {
             #expect(!kept, "seed \(seed) at \(now): a fill that had ended was kept")
             return
         }
         current[fill.variant] = nil
-        let policy = hot[fill.variant.key]!
+        guard let policy else { preconditionFailure("a valid fill is of a hot key") }
         let value = Kept(
             reply: nextReply, sentAt: fill.sentAt, expiresAt: fill.sentAt + policy.localLifetimeNanoseconds,
-            staleUntil: fill.sentAt + policy.staleOnErrorNanoseconds)
+            staleUntil: fill.sentAt + policy.staleOnErrorNanoseconds - min(age, policy.staleOnErrorNanoseconds))
         let expected = !tooBig && now < max(value.expiresAt, value.staleUntil)
         if exact || kept { #expect(kept == expected, "seed \(seed) at \(now)") }
         self.kept[fill.variant] = expected ? value : nil

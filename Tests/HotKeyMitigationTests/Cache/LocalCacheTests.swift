@@ -17,11 +17,11 @@ private final class Subject<Reply> {
     }
     func insert(
         _ token: FillToken, reply: Reply, bytes: Int, heldBytes: Int? = nil, requestSentAt: UInt64, now: UInt64,
-        lifetimeNanosecondsMax: UInt64 = .max
+        lifetimeNanosecondsMax: UInt64 = .max, ageNanosecondsMax: UInt64 = 0
     ) -> Bool {
         cache.insert(
             token, reply: reply, bytes: bytes, heldBytes: heldBytes ?? bytes, requestSentAt: requestSentAt, now: now,
-            lifetimeNanosecondsMax: lifetimeNanosecondsMax)
+            lifetimeNanosecondsMax: lifetimeNanosecondsMax, ageNanosecondsMax: ageNanosecondsMax)
     }
     func staleValue(_ index: Int, _ command: [UInt8], _ now: UInt64) -> Reply? {
         command.withRaw { cache.staleValue(index: index, command: $0, protocolVersion: 2, now: now) }
@@ -119,6 +119,26 @@ private final class Subject<Reply> {
         #expect(cache.usedBytes == 0)
         #expect(stale(cache, 2) == nil)
         #expect(look(cache, 2, version: 3).kind == .fill)
+    }
+
+    @Test("what was read from a copy may have been old then, which counts against the time for errors")
+    func ageCountsAgainstTheTimeForErrors() throws {
+        let cache = self.cache([policy("a", local: 500 * millisecond, copy: 500 * millisecond, stale: 4 * second)])
+        let token = try #require(look(cache, 0).token)
+        #expect(
+            cache.insert(
+                token, reply: "v", bytes: 1, requestSentAt: second, now: second + millisecond,
+                ageNanosecondsMax: 500 * millisecond))
+        #expect(look(cache, 1499 * millisecond).reply == "v")
+        #expect(stale(cache, 4500 * millisecond - 1) == "v")
+        #expect(stale(cache, 4500 * millisecond) == nil)
+        // Older than that time allows at all: kept for its lifetime only.
+        let other = self.cache([policy("a", stale: 200 * millisecond)])
+        let aged = try #require(look(other, 0).token)
+        #expect(
+            other.insert(aged, reply: "w", bytes: 1, requestSentAt: 0, now: 1, ageNanosecondsMax: 300 * millisecond))
+        #expect(stale(other, 999 * millisecond) == "w")
+        #expect(stale(other, 1000 * millisecond) == nil)
     }
 
     @Test("one refresh at a time, from three quarters of the lifetime on; it does not lengthen the old reply's life")
