@@ -256,6 +256,25 @@ extension ProxyTests {
             for node in nodes { await node.stop() }
         }
 
+        /// A node that is short of memory gives tombstones up before their time, and a late fill finds nothing in its way.
+        @Test func aWriteIsSeenAlthoughItsTombstonesAreEvicted() async throws {
+            try await Rig.with { rig in
+                let key = rig.key(on: 0, "evicted")
+                let client = try await rig.client()
+                try await rig.apply(.mitigate, [hot(key, .copies, capMilliseconds: 2000)])
+                try await Self.waitForCopies(rig, key)
+                #expect(try await client.command("SET", key, "new") == .ok)
+                for (number, node) in rig.places(key).enumerated().dropFirst() {
+                    let name = "__hkcopy:\(number):\(key)"
+                    #expect(try await rig.direct(node, "DEL", name) == .integer(1))
+                    // As of another agent that had read home before the write.
+                    #expect(try await rig.direct(node, "SET", name, "vold", "NX", "PX", "1500") == .ok)
+                }
+                for _ in 0..<100 { #expect(try await client.command("GET", key) == .text("new")) }
+                await client.close()
+            }
+        }
+
         /// With more copies than before, the new ones got no tombstones from this agent yet.
         @Test(arguments: [hot("", .copies, copies: 1, capMilliseconds: 400), hot("", .cache)])
         func copiesThatARuleAddsAreNotReadAtOnce(_ before: HotKeyPolicy) async throws {

@@ -4,8 +4,8 @@
 /// - **Fill.** An agent reads home, notes when it sent that read, and stores `SET copy v… NX PXAT e` with
 ///   `e = fillExpiryMilliseconds(…)`: the node's time when the home read was sent, plus the copy lifetime.
 /// - **Write.** A write reaches home. Then every copy gets `SET copy t PX n` with `n = tombstoneLifetimeMilliseconds(…)`,
-///   the copy lifetime plus a slack. Only when all are acknowledged, or the unacknowledged ones are quarantined at this
-///   agent (`CopyReadGate`), is the write acknowledged to the app.
+///   the copy lifetime plus a slack. Only when all are acknowledged or have failed, and this agent stays away from the copies
+///   for a while (`CopyReadGate`), is the write acknowledged to the app.
 /// - **Read.** Any copy that `CopyReadGate` calls readable; a tombstone or nothing there means "ask home".
 ///
 /// The interleavings that shaped it. W writes through agent A; agent B fills.

@@ -102,11 +102,10 @@ extension ProxyLoop {
     /// is called on this loop when no read that starts from now on can find an older value.
     func invalidateEverywhere(_ keys: [[UInt8]], then: @escaping () -> Void) {
         guard !keys.isEmpty else { return then() }
-        var quarantined: [(key: [UInt8], copy: Int)] = []
         var left = 1
         func tombstoneDone() {
             left -= 1
-            if left == 0 { dropEverywhere(keys, quarantined, then: then) }
+            if left == 0 { dropEverywhere(keys, then: then) }
         }
         for key in keys {
             let lifetime =
@@ -114,12 +113,8 @@ extension ProxyLoop {
                 ?? longestCopyLifetime(of: key)
             for (offset, node) in copyNodes(of: key).enumerated() {
                 left += 1
-                let copy = offset + 1
-                sendTombstone(key, copy, to: node, lifetime) { [self] succeeded in
-                    if !succeeded {
-                        statistics.tombstoneFailures &+= 1
-                        quarantined.append((key, copy))
-                    }
+                sendTombstone(key, offset + 1, to: node, lifetime) { [self] succeeded in
+                    if !succeeded { statistics.tombstoneFailures &+= 1 }
                     tombstoneDone()
                 }
             }
@@ -151,10 +146,8 @@ extension ProxyLoop {
         if failure != nil { done(false) }
     }
 
-    private func dropEverywhere(
-        _ keys: [[UInt8]], _ quarantined: [(key: [UInt8], copy: Int)], then: @escaping () -> Void
-    ) {
-        drop(keys, quarantined)
+    private func dropEverywhere(_ keys: [[UInt8]], then: @escaping () -> Void) {
+        drop(keys)
         guard !peers.isEmpty else { return then() }
         // Non-Sendable state stays on this loop; only the keys travel.
         let answer = NIOLoopBound(CrossLoopAnswer(left: peers.count, then: then), eventLoop: eventLoop)
@@ -162,18 +155,17 @@ extension ProxyLoop {
         for peer in peers {
             peer.eventLoop.execute {
                 peer.value.updateNow()
-                peer.value.drop(keys, quarantined)
+                peer.value.drop(keys)
                 eventLoop.execute { answer.value.one() }
             }
         }
     }
 
-    private func drop(_ keys: [[UInt8]], _ quarantined: [(key: [UInt8], copy: Int)]) {
-        for (key, copy) in quarantined {
-            if let index = hotIndex(of: key) { gates[index].quarantine(copy: copy, at: now) }
-        }
+    private func drop(_ keys: [[UInt8]]) {
         for key in keys {
-            if let index = hotIndex(of: key) { cache.invalidate(index: index) }
+            guard let index = hotIndex(of: key) else { continue }
+            gates[index].written(at: now)
+            cache.invalidate(index: index)
         }
         cluster?.replicaReads.written(keys)
     }

@@ -123,17 +123,20 @@ import Testing
         #expect(gate.readable(copy: 1, now: 5 * second + wait))
     }
 
-    @Test("a quarantine keeps from one copy only, and the later one counts")
-    func quarantine() {
+    @Test("after a write no copy is readable for a lifetime; a write does not shorten an earlier fence")
+    func written() {
         var gate = CopyReadGate(copyLifetimeNanoseconds: lifetime)
+        gate.written(at: 0)
+        #expect(!gate.readable(copy: 1, now: .max - 1))
         gate.fenced(at: 0)
-        gate.quarantine(copy: 2, at: 10 * second)
-        gate.quarantine(copy: 2, at: 11 * second)
-        gate.quarantine(copy: 3, at: 11 * second)
-        #expect(gate.readable(copy: 1, now: 11 * second))
-        #expect(!gate.readable(copy: 2, now: 10 * second + wait))
-        #expect(gate.readable(copy: 2, now: 11 * second + wait))
-        #expect(gate.readable(copy: 3, now: 11 * second + wait))
+        gate.written(at: 10 * second)
+        for copy in 1...3 {
+            #expect(!gate.readable(copy: copy, now: 10 * second + wait - 1))
+            #expect(gate.readable(copy: copy, now: 10 * second + wait))
+        }
+        gate.written(at: 9 * second)
+        #expect(!gate.readable(copy: 1, now: 10 * second + wait - 1))
+        #expect(gate.readable(copy: 0, now: 10 * second))
     }
 
     @Test("a node's quarantine holds for one lifetime, by the key's own")

@@ -3,10 +3,10 @@ import HotKeyMitigation
 /// Every order in which the events of the copy protocol can happen, on one copy of one key, with the module's own arithmetic.
 ///
 /// Agent A writes and reads; C writes, and its tombstone may come late; B fills, twice. Any message may arrive at any time after
-/// it was sent, in any order, or never. Time goes on in ticks, without end: all times in a state are relative to now, so the
-/// states are finitely many and the search ends when it has seen them all. At each the two promises are checked: A never reads a
-/// value older than its last acknowledged write, and nobody reads a value that was overwritten longer ago than the copy
-/// lifetime.
+/// it was sent, in any order, or never. The node may give the tombstone up at any time, being short of memory. Time goes on in ticks, without end: all times in a state are relative to now, so the
+/// states are finitely many and the search ends when it has seen them all. At each the promises are checked: A never reads a value
+/// older than its last acknowledged write; nobody reads a value that was overwritten longer ago than the copy lifetime; and where a
+/// tombstone arrived and was not given up, no late fill brings back what it took away.
 struct CopyProtocolModel {
     /// Parts of the protocol to leave out, to see that the model notices.
     enum Flaw: CaseIterable {
@@ -17,13 +17,14 @@ struct CopyProtocolModel {
         case relativeFill
         case fillWithoutNX
         case tombstoneTooShort
-        case noQuarantine
+        case noFenceAfterWrites
         case noFence
     }
 
     enum Violation: Hashable {
         case ownWriteNotSeen
         case olderThanTheCap
+        case broughtBack
     }
 
     /// When, within its round trip, the node read its clock for the estimate.
@@ -74,10 +75,18 @@ struct CopyProtocolModel {
         var versionA: Int8 = 0
         var acknowledgedA = false
         var fencedTick: Int8?
-        var quarantinedTick: Int8?
+        /// When A acknowledged its write.
+        var writtenTick: Int8?
+        var isEvicted = false
 
         /// When `version`, which is not the current one, was overwritten.
         func overwrittenTick(_ version: Int8) -> Int8 { version == 0 ? firstWriteTick : secondWriteTick }
+
+        mutating func acknowledge() {
+            guard !acknowledgedA else { return }
+            acknowledgedA = true
+            writtenTick = 0
+        }
 
         mutating func write() {
             version += 1
@@ -135,6 +144,7 @@ struct CopyProtocolModel {
         if version < state.version, -state.overwrittenTick(version) > Self.lifetimeTicks {
             violations.insert(.olderThanTheCap)
         }
+        if state.tombstoneA == .gone, !state.isEvicted, version < state.versionA { violations.insert(.broughtBack) }
         guard readableByA(state) else { return }
         copyReads += 1
         if state.acknowledgedA, version < state.versionA { violations.insert(.ownWriteNotSeen) }
@@ -144,9 +154,7 @@ struct CopyProtocolModel {
         guard let fenced = state.fencedTick else { return false }
         var gate = CopyReadGate(copyLifetimeNanoseconds: Self.lifetime)
         gate.fenced(at: flaw == .noFence ? 0 : instant(fenced))
-        if let quarantined = state.quarantinedTick, flaw != .noQuarantine {
-            gate.quarantine(copy: 1, at: instant(quarantined))
-        }
+        if let written = state.writtenTick, flaw != .noFenceAfterWrites { gate.written(at: instant(written)) }
         return gate.readable(copy: 1, now: Self.now)
     }
 
@@ -201,15 +209,20 @@ struct CopyProtocolModel {
             var arrived = state
             arrived.tombstoneA = .gone
             arrived.cell = tombstone(sent: sent)
-            arrived.acknowledgedA = true
+            arrived.acknowledge()
             visit(arrived)
             if !state.acknowledgedA {
                 // A waits no longer. The tombstone may still arrive.
                 var givenUp = state
-                givenUp.quarantinedTick = 0
-                givenUp.acknowledgedA = true
+                givenUp.acknowledge()
                 visit(givenUp)
             }
+        }
+        if case .tombstone = state.cell, state.tombstoneA == .gone {
+            var evicted = state
+            evicted.cell = .empty
+            evicted.isEvicted = true
+            visit(evicted)
         }
         if case .flying(let sent) = state.tombstoneC {
             var arrived = state
@@ -254,7 +267,7 @@ struct CopyProtocolModel {
         next.firstWriteTick = earlier(state.firstWriteTick, whenWritten: state.version >= 1)
         next.secondWriteTick = earlier(state.secondWriteTick, whenWritten: state.version >= 2)
         next.fencedTick = state.fencedTick.map { max($0 - 1, Self.longAgo) }
-        next.quarantinedTick = state.quarantinedTick.flatMap { $0 - 1 <= Self.longAgo ? nil : $0 - 1 }
+        next.writtenTick = state.writtenTick.flatMap { $0 - 1 <= Self.longAgo ? nil : $0 - 1 }
         next.tombstoneA = ticked(state.tombstoneA)
         next.tombstoneC = ticked(state.tombstoneC)
         next.fill = ticked(state.fill)

@@ -2,7 +2,7 @@ import Testing
 
 @Suite struct CopyProtocolTests {
     @Test(
-        "in no order of events is an overwritten value read after the write's acknowledgement, nor past the cap",
+        "in no order of events is an overwritten value read after the write's acknowledgement, nor past the cap, nor brought back",
         arguments: CopyProtocolModel.ClockRead.allCases, CopyProtocolModel.Scope.allCases)
     func holds(_ clock: CopyProtocolModel.ClockRead, _ scope: CopyProtocolModel.Scope) {
         var model = CopyProtocolModel(flaw: .none, clock: clock, scope: scope)
@@ -16,11 +16,11 @@ import Testing
     @Test(
         "each part of the protocol is needed: without it the search finds the broken promise",
         arguments: [
-            (CopyProtocolModel.Flaw.absoluteTombstone, CopyProtocolModel.Violation.ownWriteNotSeen),
+            (CopyProtocolModel.Flaw.absoluteTombstone, CopyProtocolModel.Violation.broughtBack),
             (.relativeFill, .olderThanTheCap),
-            (.fillWithoutNX, .ownWriteNotSeen),
-            (.tombstoneTooShort, .ownWriteNotSeen),
-            (.noQuarantine, .ownWriteNotSeen),
+            (.fillWithoutNX, .broughtBack),
+            (.tombstoneTooShort, .broughtBack),
+            (.noFenceAfterWrites, .ownWriteNotSeen),
             (.noFence, .ownWriteNotSeen),
         ])
     func everyPartIsNeeded(_ flaw: CopyProtocolModel.Flaw, _ expected: CopyProtocolModel.Violation) {
