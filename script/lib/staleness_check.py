@@ -117,7 +117,8 @@ class Verdict(NamedTuple):
 class _Index:
     """What is known of one key, arranged for questions."""
 
-    def __init__(self, writes, losses, settled):
+    def __init__(self, writes, losses, settled, delete_under_way):
+        self.delete_under_way = delete_under_way
         self.by_sequence = {write.sequence: write for write in writes}
         self.last_sequence = writes[-1].sequence if writes else 0
         self.losses, self.settled = losses, settled
@@ -153,6 +154,8 @@ class _Index:
 
     def first_after_nothing(self, before):
         """The same for "no value", as it may have been right at any time before."""
+        if self.delete_under_way is not None and self.delete_under_way <= before:
+            return len(self.certain)
         places = [self.sent_after(end) for begin, end in self.losses if begin <= before]
         for writes, sent in ((self.deletes, self.deletes_sent), (self.late_deletes, self.late_deletes_sent)):
             position = bisect.bisect_right(sent, before)
@@ -176,6 +179,7 @@ class History:
         self.losses = {key: [] for key in self.limits}
         self.outages = []
         self.settled = []
+        self.deletes_under_way = {}
         self._indices = {}
 
     def add_write(self, key, write):
@@ -198,9 +202,15 @@ class History:
         self.settled.append(time)
         self._indices.clear()
 
+    def set_deletes_under_way(self, sent):
+        """Of the keys whose newest write deletes them and has not ended: when it was sent."""
+        self.deletes_under_way = dict(sent)
+        self._indices.clear()
+
     def _index(self, key):
         if key not in self._indices:
-            self._indices[key] = _Index(self.writes[key], self.losses[key], self.settled)
+            self._indices[key] = _Index(
+                self.writes[key], self.losses[key], self.settled, self.deletes_under_way.get(key))
         return self._indices[key]
 
     def cap_of(self, read):
@@ -215,7 +225,8 @@ class History:
         return limits.cap, False
 
     def judge(self, read):
-        """Call it when every write that ended before the read did has been added, and so has every loss that began before."""
+        """Call it when every write that ended before the read did has been added, so has every loss that began before, and what is
+        under way is known."""
         index = self._index(read.key)
         cap, is_on_error = self.cap_of(read)
         returned = None

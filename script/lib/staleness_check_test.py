@@ -256,6 +256,14 @@ class Deletes(Checks):
         self.assertEqual(self.guarantees(self.read(None, 7.2, path="a")), [GUARANTEE_1])
         self.assertEqual(self.guarantees(self.read(None, 8.2)), [GUARANTEE_2])
 
+    def test_a_delete_under_way_may_have_happened(self):
+        self.wrote(3, 3, 3.1)
+        self.history.set_deletes_under_way({KEY: 5})
+        self.assertEqual(self.guarantees(self.read(None, 4.99, path="a", received=5)), [])
+        self.assertEqual(self.guarantees(self.read(None, 4.9, path="a", received=4.99)), [GUARANTEE_2, GUARANTEE_1])
+        self.history.set_deletes_under_way({})
+        self.assertEqual(self.guarantees(self.read(None, 4.99, received=5)), [GUARANTEE_2])
+
     def test_nobody_reads_a_delete(self):
         self.assertEqual(self.guarantees(self.read(2, 3)), [HISTORY])
 
