@@ -84,4 +84,8 @@ public enum DetectionLimits {
     public static let coolingDelayShare = 1.0 / 3.0
     /// Part of a kind's level under which the key must stay, for a cool-down, to lose that kind.
     public static let kindReturnRatio = 0.5
+    /// Part of the cool-down for which a hot key must look like the other one to pass from read to missing or back.
+    public static let missingDelayShare = 1.0 / 3.0
+    /// A key of which fewer reads miss is not called missing, whatever a rule says.
+    public static let missingHotRatioRange = 0.1...1.0
 }

@@ -20,6 +20,8 @@ public enum HotKeyMitigationLimits {
     public static let cacheVariantsPerKey = 8
     /// Longer commands bypass the cache.
     public static let cacheCommandBytesMax = 4096
+    /// How long the host may go on saying that a missing-hot key is not there.
+    public static let missingLifetimeNanosecondsMax: UInt64 = 250_000_000
     /// A fill that has not ended after this time is given up, so that a lost reply cannot block a key.
     public static let fillFlightNanoseconds: UInt64 = 2_000_000_000
     /// A command whose reply was too big is not tried again for this time.

@@ -6,11 +6,13 @@ public struct LiveKey: Codable, Sendable, Hashable {
     public var state: String
     /// `hot`, `cooling`, `candidate` or `cold`: what detection says, whatever operators decided.
     public var detected: String
-    /// `read`, `write` or `big`; nil for cold keys.
+    /// `read`, `write`, `big` or `missing`; nil for cold keys.
     public var kind: String?
     public var readsPerSecond: Double
     public var writesPerSecond: Double
     public var bytesPerSecond: Double
+    /// Of the reads: those that find nothing; nil from an agent that is too old to say.
+    public var missesPerSecond: Double?
     /// By how much the rates of reads and writes together may be off, either way.
     public var errorPerSecond: Double
     /// 1 is the threshold.
@@ -28,7 +30,8 @@ public struct LiveKey: Codable, Sendable, Hashable {
 
     public init(
         key: PeerKey, state: String, detected: String, kind: String?, readsPerSecond: Double, writesPerSecond: Double,
-        bytesPerSecond: Double, errorPerSecond: Double, heat: Double, pattern: String?, rule: Int?,
+        bytesPerSecond: Double, missesPerSecond: Double?, errorPerSecond: Double, heat: Double, pattern: String?,
+        rule: Int?,
         thresholdPerSecond: Int?, thresholdBytesPerSecond: Int?, action: String, copies: Int, sources: [String],
         since: String?
     ) {
@@ -39,6 +42,7 @@ public struct LiveKey: Codable, Sendable, Hashable {
         self.readsPerSecond = readsPerSecond
         self.writesPerSecond = writesPerSecond
         self.bytesPerSecond = bytesPerSecond
+        self.missesPerSecond = missesPerSecond
         self.errorPerSecond = errorPerSecond
         self.heat = heat
         self.pattern = pattern
@@ -67,6 +71,8 @@ public struct LiveStatus: Codable, Sendable, Hashable {
     public var readsPerSecond: Double
     public var writesPerSecond: Double
     public var bytesPerSecond: Double
+    /// Nil from an agent that is too old to say.
+    public var missesPerSecond: Double?
     /// Hot and cooling ones, whether listed here or not.
     public var hotKeys: Int
     /// The busiest first.
@@ -76,7 +82,7 @@ public struct LiveStatus: Codable, Sendable, Hashable {
 
     public init(
         id: String, epoch: Int64, version: Int64, agents: Int, readsPerSecond: Double, writesPerSecond: Double,
-        bytesPerSecond: Double, hotKeys: Int, keys: [LiveKey], now: String
+        bytesPerSecond: Double, missesPerSecond: Double?, hotKeys: Int, keys: [LiveKey], now: String
     ) {
         self.id = id
         self.epoch = epoch
@@ -85,6 +91,7 @@ public struct LiveStatus: Codable, Sendable, Hashable {
         self.readsPerSecond = readsPerSecond
         self.writesPerSecond = writesPerSecond
         self.bytesPerSecond = bytesPerSecond
+        self.missesPerSecond = missesPerSecond
         self.hotKeys = hotKeys
         self.keys = keys
         self.now = now

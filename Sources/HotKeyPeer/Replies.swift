@@ -148,10 +148,12 @@ public struct KeyStatus: Codable, Sendable, Hashable {
     public var key: PeerKey
     /// `hot`, `cooling`, `pinned`, `denied` or `cold`.
     public var state: String
-    /// `read`, `write` or `big`; nil for cold keys.
+    /// `read`, `write`, `big` or `missing`; nil for cold keys.
     public var kind: String?
     public var readsPerSecond: Double?
     public var writesPerSecond: Double?
+    /// Of the reads: those that find nothing.
+    public var missesPerSecond: Double?
     public var errorPerSecond: Double?
     public var copies: Int
     public var sources: [String]
@@ -165,7 +167,8 @@ public struct KeyStatus: Codable, Sendable, Hashable {
 
     public init(
         key: PeerKey, state: String, kind: String?, readsPerSecond: Double?, writesPerSecond: Double?,
-        errorPerSecond: Double?, copies: Int, sources: [String], since: String?, action: String,
+        missesPerSecond: Double?, errorPerSecond: Double?, copies: Int, sources: [String], since: String?,
+        action: String,
         isLocalDecision: Bool, reason: String?
     ) {
         self.key = key
@@ -173,6 +176,7 @@ public struct KeyStatus: Codable, Sendable, Hashable {
         self.kind = kind
         self.readsPerSecond = readsPerSecond
         self.writesPerSecond = writesPerSecond
+        self.missesPerSecond = missesPerSecond
         self.errorPerSecond = errorPerSecond
         self.copies = copies
         self.sources = sources

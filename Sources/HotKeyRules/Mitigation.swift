@@ -8,7 +8,12 @@ extension HotKeyPolicy {
     ///   - copies: an operator's or a source's wish; nil for the rule's.
     ///   - fleetCapMilliseconds: of the `control` document; the rule's own cap holds where it is lower.
     public init(key: [UInt8], rule: Rule, kind: HotKind, copies: Int? = nil, fleetCapMilliseconds: Int) {
-        let capNanoseconds = UInt64(min(rule.stalenessCapMilliseconds, fleetCapMilliseconds)) * 1_000_000
+        var capNanoseconds = UInt64(min(rule.stalenessCapMilliseconds, fleetCapMilliseconds)) * 1_000_000
+        // Whoever finds nothing makes what is missing: that it is there now should be seen soon, and asking anew a few times a
+        // second costs the home next to nothing.
+        if kind == .missing {
+            capNanoseconds = min(capNanoseconds, HotKeyMitigationLimits.missingLifetimeNanosecondsMax)
+        }
         let wantedCopies = min(copies ?? rule.copies, HotKeyMitigationLimits.copiesMax)
         var mitigation = MitigationKind(rule.action, kind)
         if wantedCopies == 0 { mitigation = mitigation.withoutCopies }
@@ -24,11 +29,12 @@ extension HotKeyPolicy {
 
 extension MitigationKind {
     /// Write-hot keys are shown, never cached nor copied; big ones are kept on the host only, because every copy would cost
-    /// another node the bytes that make them hot.
+    /// another node the bytes that make them hot. Of a key that is not there a copy would hold nothing: that it is missing is
+    /// kept on the host.
     public init(_ action: Rule.Action, _ kind: HotKind) {
         switch (action, kind) {
         case (_, .write), (.observe, _): self = .none
-        case (.cache, _), (.both, .big), (.copies, .big): self = .cache
+        case (.cache, _), (.both, .big), (.copies, .big), (.both, .missing), (.copies, .missing): self = .cache
         case (.copies, .read): self = .copies
         case (.both, .read): self = .both
         }
@@ -69,6 +75,7 @@ extension HotKind {
         case .read: self = .read
         case .write: self = .write
         case .big: self = .big
+        case .missing: self = .missing
         }
     }
 }
@@ -79,6 +86,7 @@ extension HeatKind {
         case .read: self = .read
         case .write: self = .write
         case .big: self = .big
+        case .missing: self = .missing
         }
     }
 }

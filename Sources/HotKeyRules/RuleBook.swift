@@ -40,6 +40,6 @@ extension DetectionRule {
             confirmationSlices: rule.confirmSlices, confirmationOfSlices: rule.confirmOfSlices,
             instantMultiple: rule.instantMultiple, leaveRatio: rule.leaveRatio, coolDownSeconds: rule.coolDownSeconds,
             minimumHotSeconds: rule.minimumHotSeconds, reentrySeconds: rule.reentrySeconds,
-            writeHotRatio: rule.writeHotRatio)
+            writeHotRatio: rule.writeHotRatio, missingHotRatio: rule.missingHotRatio)
     }
 }

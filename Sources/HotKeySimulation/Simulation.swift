@@ -169,6 +169,7 @@ public final class Simulation {
         result.reads += UInt64(access.reads)
         result.writes += UInt64(access.writes)
         result.replyBytes += UInt64(access.replyBytes)
+        result.misses += UInt64(access.misses)
         let hash = HotKeyDetection.KeyHash.hash(access.key, seed: hashSeed)
         let home = access.key.withUnsafeBytes { placement.home($0) }
         loads.addBefore(UInt64(access.reads) + UInt64(access.writes), node: home)
@@ -185,7 +186,10 @@ public final class Simulation {
             let slot = access.key.withUnsafeBytes {
                 agents[agent].counter.record(key: $0, hash: hash, reads: reads, writes: writes)
             }
-            if turn == 0 { agents[agent].counter.addReplyBytes(slot, access.replyBytes) }
+            if turn == 0 { agents[agent].counter.addReply(slot, bytes: access.replyBytes, isMiss: false) }
+            // The misses of a line are split as its reads are.
+            let misses = Int(access.misses) / agents.count + (turn < Int(access.misses) % agents.count ? 1 : 0)
+            for _ in 0..<misses { agents[agent].counter.addReply(slot, bytes: 0, isMiss: true) }
             serve(access, reads: reads, writes: writes, agent: agent, home: home, key)
         }
     }

@@ -51,6 +51,8 @@ public struct SimulationResult: Sendable {
     public var reads: UInt64 = 0
     public var writes: UInt64 = 0
     public var replyBytes: UInt64 = 0
+    /// Of the reads.
+    public var misses: UInt64 = 0
     /// Requests that counted at the time of the one before, whose time was later.
     public var backwardRequests: UInt64 = 0
     /// The busiest first.

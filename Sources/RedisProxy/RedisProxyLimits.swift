@@ -3,6 +3,8 @@ public enum RedisProxyLimits {
     /// A command or reply up to this size is copied into the buffer that goes out with its neighbours in one write; a larger
     /// one is passed on as a slice, because copying would cost more than a write of its own.
     static let copyBytesMax = 16 * 1024
+    /// `$-1` and `*-1`, and `_` in RESP3, with their ends of line.
+    static let nullReplyBytesMax = 5
     /// A value this large is passed on while it still arrives instead of being gathered first; the bytes by which its header is known;
     /// and from which size on its reply is not waited for by what is asked meanwhile.
     static let streamBytesMin = 1024 * 1024

@@ -5,9 +5,11 @@ public import RESP
 /// neither block nor allocate.
 public protocol KeyAccessRecorder: AnyObject {
     /// - Parameter hash: `FastHash` of the key with the process's seed.
-    /// - Returns: what to name in ``addReplyBytes(_:_:)`` when the reply has come.
+    /// - Returns: what to name in ``addReply(_:bytes:isMiss:)`` when the reply has come.
     func record(key: UnsafeRawBufferPointer, hash: UInt64, reads: UInt32, writes: UInt32) -> UInt64
-    func addReplyBytes(_ slot: UInt64, _ bytes: Int)
+    /// - Parameter isMiss: the reply says that there is no value; means something for reads alone, which the recorder tells by the
+    ///   slot.
+    func addReply(_ slot: UInt64, bytes: Int, isMiss: Bool)
 }
 
 /// Answers the agent's own commands (`HK.…`), except `HK.RECORD`, which the data path

@@ -12,6 +12,10 @@ import Testing
         try await RedisServer.start().use { cache in
             try await hkctl.done("init", "--nodes", "a=127.0.0.1:\(cache.port)")
             try await hkctl.done("rules", "apply", "-", input: Self.rules)
+            // What is not there would be hot as missing.
+            let client = try await cache.client()
+            #expect(try await client.command("SET", "item:42", "value") == .ok)
+            await client.close()
             var agents: [String: RunningAgent] = [:]
             for id in ["host-1", "host-2"] { agents[id] = try await RunningAgent.start(hkctl, id: id) }
             var leader: String?
@@ -73,6 +77,8 @@ import Testing
                 #expect(cart["kind"] == "write" && cart["action"] == "observe" && cart["writeShare"] == 1)
                 let free = try #require(keys.first { $0["key"] == "free:1" })
                 #expect(free["state"] == "cold" && free["action"] == "none" && free["pattern"] == "free:*")
+                #expect(number(free["missShare"]) > 0 && item["missShare"] == 0, "\(free) \(item)")
+                #expect(number(json["missesPerSecond"]) >= number(free["missesPerSecond"]), "\(json)")
             }
             let text = try await hkctl.done("top", "--keys", "1")
             #expect(text.contains(" accesses/s, ") && text.contains("2 agents, 2 hot keys, says \(names[0])\n"))
@@ -127,6 +133,7 @@ import Testing
             let text = try await hkctl.done("get", "item:42", "--explain")
             #expect(text.contains("accesses/s (±") && text.contains(" times the 100/s of rule 1 (*)\n"), "\(text)")
             #expect(text.contains("% of all, says \(names[0])\n") && text.contains("when published  "))
+            #expect(!text.contains("missing-hot: "))
             #expect(text.contains("sources         agents\n") && text.contains("mode            mitigate\n"))
             let json = try await hkctl.json("get", "item:42", "--explain")
             #expect(json["live"]?["detected"] == "hot" && json["record"]?["state"] == "hot")

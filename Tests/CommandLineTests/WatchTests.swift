@@ -81,7 +81,7 @@ import Testing
             if state == "hot" {
                 #expect(line.hasSuffix("  hot        item:42  read, 5230 reads/s, from agents"))
                 let table = try await hkctl.done("list")
-                #expect(table.contains("item:42  hot    read     5230  12         0    rule"))
+                #expect(table.contains("item:42  hot    read     5230  12         0         0    rule"))
                 let row = try await hkctl.json("list")["keys"]?[0]
                 #expect(row?["detected"] == "hot" && row?["errorPerSecond"] == 12 && row?["sources"]?[0] == "agents")
             }

@@ -95,6 +95,7 @@ import Testing
         (Rule.Action.both, HotKind.read, MitigationKind.both), (.both, .big, .cache), (.both, .write, .none),
         (.copies, .read, .copies), (.copies, .big, .cache), (.copies, .write, .none),
         (.cache, .read, .cache), (.cache, .big, .cache), (.cache, .write, .none),
+        (.both, .missing, .cache), (.copies, .missing, .cache), (.cache, .missing, .cache), (.observe, .missing, .none),
         (.observe, .read, .none), (.observe, .big, .none), (.observe, .write, .none),
     ])
     func theRulesActionIsWeighedWithTheKeysKind(
@@ -109,6 +110,20 @@ import Testing
         #expect(key.policy.kind == expected)
         #expect(key.policy.copies == (expected.usesCopies ? 3 : 0))
         #expect(MitigationKind(key.action, .read) == expected)
+    }
+
+    @Test func thatAKeyIsMissingIsKeptForAMomentOnly() throws {
+        func policy(_ kind: HotKind, capMilliseconds: Int) throws -> HotKeyPolicy {
+            let rules = try book { $0.stalenessCapMilliseconds = capMilliseconds }
+            return try #require(plan(registry(hot: [record("k", .hot, kind, copies: 5)]), rules: rules).keys["k"])
+                .policy
+        }
+        let missing = try policy(.missing, capMilliseconds: 1_000)
+        #expect(missing.localLifetimeNanoseconds == HotKeyMitigationLimits.missingLifetimeNanosecondsMax)
+        // Whatever somebody wishes: there is nothing to copy.
+        #expect(missing.copies == 0 && missing.copyLifetimeNanoseconds == 0)
+        #expect(try policy(.missing, capMilliseconds: 100).localLifetimeNanoseconds == 100_000_000)
+        #expect(try policy(.big, capMilliseconds: 1_000).localLifetimeNanoseconds == 1_000_000_000)
     }
 
     @Test func withoutCopiesOnlyTheCacheIsLeft() throws {

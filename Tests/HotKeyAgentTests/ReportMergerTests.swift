@@ -65,6 +65,22 @@ import Testing
         try record.validate()
     }
 
+    @Test func missesAreCarriedIntoTheRecord() async throws {
+        let merger = merger()
+        let gone = Report.Entry(key: Array("gone".utf8), reads: 200, misses: 190)
+        _ = try await merger.ingest(agents[0], reply([gone]), at: start)
+        let updates = try await decisions(merger)
+        guard case .set(let record)? = updates.first else {
+            Issue.record("expected the record of a hot key, found \(updates)")
+            return
+        }
+        #expect(record.kind == .missing)
+        #expect(abs(record.missesPerSecond / record.readsPerSecond - 0.95) < 0.01)
+        // A successor takes it over as it is.
+        let successor = ReportMerger(rules: .standard, published: HotRecords([record]), clock: .now, now: start)
+        #expect(await successor.live(.key(record.key.bytes), at: start).keys.map(\.heat.kind) == [.missing])
+    }
+
     @Test func writesMakeAKeyWriteHot() async throws {
         let merger = merger()
         _ = try await merger.ingest(agents[0], reply([entry("w", reads: 200, writes: 100)]), at: start)

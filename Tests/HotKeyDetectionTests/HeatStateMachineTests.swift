@@ -19,11 +19,13 @@ private struct Scenario {
 
     /// Time passes at constant rates; every action is logged as "seconds action".
     mutating func run(
-        _ seconds: Double, reads: Double, writes: Double = 0, bytes: Double = 0, mayCool: Bool = true
+        _ seconds: Double, reads: Double, writes: Double = 0, bytes: Double = 0, misses: Double = 0,
+        mayCool: Bool = true
     ) {
         for _ in 0..<Int((seconds * 10).rounded()) {
             slice += 1
-            history.insert(SliceCounts(reads: reads / 10, writes: writes / 10, bytes: bytes / 10), at: 0)
+            history.insert(
+                SliceCounts(reads: reads / 10, writes: writes / 10, bytes: bytes / 10, misses: misses / 10), at: 0)
             if history.count > 10 { history.removeLast() }
             let sample = HeatSample(rule: rule, sliceMilliseconds: 100, error: 0) { age in
                 age < history.count ? history[age] : SliceCounts()
@@ -165,6 +167,51 @@ private struct Scenario {
         var scenario = try Scenario { $0.thresholdBytesPerSecond = 10_000_000 }
         scenario.run(2, reads: 100, bytes: 40_000_000)
         #expect(scenario.log == ["0.1 candidate", "0.2 hot big"])
+    }
+
+    @Test func aKeyThatIsNotThereEntersAsMissing() throws {
+        var scenario = try Scenario()
+        scenario.run(60, reads: 3_000, misses: 2_400)
+        #expect(scenario.log == ["0.1 candidate", "0.2 hot missing"])
+        scenario = try Scenario()
+        scenario.run(60, reads: 3_000, misses: 2_390)
+        #expect(scenario.log == ["0.1 candidate", "0.2 hot read"])
+        scenario = try Scenario { $0.missingHotRatio = 0.5 }
+        scenario.run(60, reads: 3_000, misses: 1_500)
+        #expect(scenario.log == ["0.1 candidate", "0.2 hot missing"])
+    }
+
+    @Test func writesComeBeforeMisses() throws {
+        var scenario = try Scenario()
+        scenario.run(60, reads: 3_000, writes: 400, misses: 3_000)
+        #expect(scenario.log == ["0.1 candidate", "0.2 hot write"])
+    }
+
+    /// A third of the cool-down of 15 s either way: 5 s after the window has shown it.
+    @Test func aKeyThatGoesOrComesChangesItsKindAfterAWhile() throws {
+        var scenario = try Scenario()
+        scenario.run(5, reads: 3_000)
+        scenario.run(10, reads: 3_000, misses: 3_000)
+        scenario.run(10, reads: 3_000)
+        #expect(scenario.log == ["0.1 candidate", "0.2 hot read", "10.8 kind missing", "20.7 kind read"])
+    }
+
+    /// A value that expires and is filled again seconds later, over and over, and shares of misses between the two levels.
+    @Test func missesThatComeAndGoDoNotChangeTheKind() throws {
+        var scenario = try Scenario()
+        scenario.run(2, reads: 3_000)
+        for _ in 0..<60 {
+            scenario.run(4, reads: 3_000, misses: 3_000)
+            scenario.run(4, reads: 3_000)
+        }
+        #expect(scenario.log == ["0.1 candidate", "0.2 hot read"])
+        scenario.run(10, reads: 3_000, misses: 3_000)
+        for _ in 0..<60 {
+            scenario.run(5, reads: 3_000, misses: 1_300)
+            scenario.run(5, reads: 3_000, misses: 2_000)
+        }
+        #expect(scenario.log.count == 3)
+        #expect(scenario.machine.kind == .missing)
     }
 
     @Test func nothingCoolsWhileReportsAreMissing() throws {

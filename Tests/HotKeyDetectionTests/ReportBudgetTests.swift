@@ -16,6 +16,30 @@ import Testing
         }
     }
 
+    /// Of a key of the head and of one that is only told once a second.
+    @Test func missesAreToldOnceWithTheReadsThatTheyBelongTo() {
+        let budget = ReportBudget(bytesPerSecond: 4 << 10)
+        let counter = SliceCounter()
+        var told: [[UInt8]: AccessTotals] = [:]
+        for _ in 0..<20 {
+            for number in 0..<100 {
+                for _ in 0..<(number == 0 ? 50 : 1) {
+                    counter.addReply(counter.record(key(number)), bytes: 5, isMiss: number % 3 == 0)
+                }
+            }
+            let report = budget.report(of: counter.drain(), durationMilliseconds: 100)
+            #expect(report.totals.misses == 50 + 33)
+            for entry in report.entries {
+                told[entry.key, default: AccessTotals()].reads += entry.reads
+                told[entry.key, default: AccessTotals()].misses += entry.misses
+            }
+        }
+        #expect(told[key(0)] == AccessTotals(reads: 1_000, misses: 1_000))
+        let tail = told.filter { $0.key != key(0) }
+        #expect(tail.count > 30 && tail.contains { $0.value.misses > 0 } && tail.contains { $0.value.misses == 0 })
+        #expect(tail.allSatisfy { $0.value.misses == 0 || $0.value.misses == $0.value.reads })
+    }
+
     @Test func emptySlicesAreNumberedToo() throws {
         let budget = ReportBudget()
         #expect(budget.report(of: [], durationMilliseconds: 100).sequence == 1)

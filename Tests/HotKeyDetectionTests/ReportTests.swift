@@ -7,13 +7,14 @@ import Testing
         func value() -> UInt64 { generator.next() >> UInt64.random(in: 0...63, using: &generator) }
         return Report(
             sequence: max(1, value()), durationMilliseconds: UInt32.random(in: 1...600_000, using: &generator),
-            totals: AccessTotals(reads: value(), writes: value(), replyBytes: value()), unlistedBound: value(),
+            totals: AccessTotals(reads: value(), writes: value(), replyBytes: value(), misses: value()),
+            unlistedBound: value(),
             entries: (0..<Int.random(in: 0...20, using: &generator)).map { _ in
                 Report.Entry(
                     key: (0..<Int.random(in: 0...40, using: &generator)).map { _ in
                         UInt8.random(in: 0...255, using: &generator)
                     },
-                    reads: value(), writes: value(), replyBytes: value(), error: value(),
+                    reads: value(), writes: value(), replyBytes: value(), misses: value(), error: value(),
                     sliceSpan: UInt32.random(in: 1...10, using: &generator))
             })
     }
@@ -30,18 +31,38 @@ import Testing
     @Test func documentedExample() throws {
         let report = Report(
             sequence: 300, durationMilliseconds: 100,
-            totals: AccessTotals(reads: 1_000, writes: 5, replyBytes: 70_000), unlistedBound: 2,
+            totals: AccessTotals(reads: 1_000, writes: 5, replyBytes: 70_000, misses: 40), unlistedBound: 2,
             entries: [
                 Report.Entry(key: bytes("item:42"), reads: 523),
-                Report.Entry(key: bytes("x"), reads: 9, writes: 1, replyBytes: 128, error: 3, sliceSpan: 10),
+                Report.Entry(key: bytes("x"), reads: 9, writes: 1, replyBytes: 128, misses: 6, error: 3, sliceSpan: 10),
             ])
+        let frame: [UInt8] = [
+            0x48, 0x4B, 0x02, 0xAC, 0x02, 0x64, 0xE8, 0x07, 0x05, 0xF0, 0xA2, 0x04, 0x28, 0x02, 0x02,
+            0x00, 0x07, 0x69, 0x74, 0x65, 0x6D, 0x3A, 0x34, 0x32, 0x8B, 0x04,
+            0x1F, 0x01, 0x78, 0x09, 0x01, 0x80, 0x01, 0x03, 0x0A, 0x06,
+        ]
+        #expect(try report.encoded() == frame)
+        #expect(try Report(decoding: frame) == report)
+    }
+
+    /// What an agent of the version before sends: no misses, neither in the head nor behind a flag.
+    @Test func theFormatBeforeIsUnderstood() throws {
         let frame: [UInt8] = [
             0x48, 0x4B, 0x01, 0xAC, 0x02, 0x64, 0xE8, 0x07, 0x05, 0xF0, 0xA2, 0x04, 0x02, 0x02,
             0x00, 0x07, 0x69, 0x74, 0x65, 0x6D, 0x3A, 0x34, 0x32, 0x8B, 0x04,
             0x0F, 0x01, 0x78, 0x09, 0x01, 0x80, 0x01, 0x03, 0x0A,
         ]
-        #expect(try report.encoded() == frame)
+        let report = Report(
+            sequence: 300, durationMilliseconds: 100,
+            totals: AccessTotals(reads: 1_000, writes: 5, replyBytes: 70_000), unlistedBound: 2,
+            entries: [
+                Report.Entry(key: bytes("item:42"), reads: 523),
+                Report.Entry(key: bytes("x"), reads: 9, writes: 1, replyBytes: 128, error: 3, sliceSpan: 10),
+            ])
         #expect(try Report(decoding: frame) == report)
+        #expect(throws: DetectionError.self) {
+            try Report(decoding: [0x48, 0x4B, 1, 1, 100, 0, 0, 0, 0, 1, 0x10, 0, 1, 1])
+        }
     }
 
     @Test func everyTruncationIsRefused() throws {
@@ -70,7 +91,12 @@ import Testing
             }
             do {
                 let report = try Report(decoding: frame)
-                #expect(try report.encoded() == frame, "seed \(fuzzSeed)")
+                let again = try report.encoded()
+                if frame[2] == ReportFormat.version {
+                    #expect(again == frame, "seed \(fuzzSeed)")
+                } else {
+                    #expect(try Report(decoding: again) == report, "seed \(fuzzSeed)")
+                }
             } catch let error as DetectionError {
                 #expect(error.code == .malformedReport)
                 refused += 1
@@ -80,13 +106,15 @@ import Testing
     }
 
     @Test(arguments: [
-        ([0x48], "byte 1, magic"), ([0x47, 0x4B, 1], "byte 0, magic"), ([0x48, 0x4B, 2], "byte 2, version"),
-        ([0x48, 0x4B, 1, 0], "byte 3, sequence"), ([0x48, 0x4B, 1, 1, 0], "byte 4, duration"),
-        ([0x48, 0x4B, 1, 0x81, 0x00], "shortest encoding"),
-        ([0x48, 0x4B, 1, 1, 100, 0, 0, 0, 0, 0xFF, 0x7F], "entry count: expected 0 to 3"),
+        ([0x48], "byte 1, magic"), ([0x47, 0x4B, 1], "byte 0, magic"), ([0x48, 0x4B, 3], "expected 1 or 2, found 3"),
+        ([0x48, 0x4B, 2, 0], "byte 3, sequence"), ([0x48, 0x4B, 2, 1, 0], "byte 4, duration"),
+        ([0x48, 0x4B, 2, 0x81, 0x00], "shortest encoding"),
+        ([0x48, 0x4B, 2, 1, 100, 0, 0, 0, 0, 0, 0xFF, 0x7F], "entry count: expected 0 to 4"),
         ([0x48, 0x4B, 1, 1, 100, 0, 0, 0, 0, 1, 0x10, 0, 0], "entry flags: unknown flags"),
-        ([0x48, 0x4B, 1, 1, 100, 0, 0, 0, 0, 1, 0, 9, 0], "key: expected 9 bytes"),
-        ([0x48, 0x4B, 1, 1, 100, 0, 0, 0, 0, 1, 8, 0, 1, 11], "slice span: expected 2 to 10"),
+        ([0x48, 0x4B, 2, 1, 100, 0, 0, 0, 0, 0, 1, 0x10, 0, 1, 0], "misses: expected 1 to"),
+        ([0x48, 0x4B, 2, 1, 100, 0, 0, 0, 0, 0, 1, 0x20, 0, 0], "entry flags: unknown flags"),
+        ([0x48, 0x4B, 2, 1, 100, 0, 0, 0, 0, 0, 1, 0, 9, 0], "key: expected 9 bytes"),
+        ([0x48, 0x4B, 2, 1, 100, 0, 0, 0, 0, 0, 1, 8, 0, 1, 11], "slice span: expected 2 to 10"),
         ([0x48, 0x4B, 1] + [UInt8](repeating: 0xFF, count: 10), "at most 64 bits"),
     ])
     func errorsNameThePlace(frame: [UInt8], text: String) {

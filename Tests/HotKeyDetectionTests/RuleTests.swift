@@ -70,6 +70,7 @@ import Testing
             ("coolDownSeconds", { $0.coolDownSeconds = -1 }),
             ("minimumHotSeconds", { $0.minimumHotSeconds = .infinity }),
             ("reentrySeconds", { $0.reentrySeconds = 1e9 }), ("writeHotRatio", { $0.writeHotRatio = -0.1 }),
+            ("missingHotRatio", { $0.missingHotRatio = 0 }), ("missingHotRatio", { $0.missingHotRatio = 1.1 }),
         ]
         for (field, change) in cases {
             let rule = try DetectionRule.forAll(change)

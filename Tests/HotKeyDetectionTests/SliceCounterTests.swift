@@ -24,7 +24,7 @@ extension SliceSummary {
                 let key = key(zipf.draw(using: &generator) + slice * 100)
                 let writes = UInt32.random(in: 0...2, using: &generator)
                 let slot = counter.record(key, reads: 1, writes: writes)
-                counter.addReplyBytes(slot, 100)
+                counter.addReply(slot, bytes: 100, isMiss: false)
                 truth[key, default: AccessTotals()].reads += 1
                 truth[key, default: AccessTotals()].writes += UInt64(writes)
                 truth[key, default: AccessTotals()].replyBytes += 100
@@ -57,7 +57,7 @@ extension SliceSummary {
             awaited.append((counter.record(key), key))
             guard awaited.count > Int.random(in: 0..<100, using: &generator) else { continue }
             let answered = awaited.remove(at: Int.random(in: 0..<awaited.count, using: &generator))
-            counter.addReplyBytes(answered.slot, rank + 1)
+            counter.addReply(answered.slot, bytes: rank + 1, isMiss: false)
             truth[answered.key, default: 0] += UInt64(rank + 1)
         }
         let summary = counter.drain()
@@ -70,8 +70,8 @@ extension SliceSummary {
         let counter = SliceCounter()
         let (first, second) = (counter.record(key(1)), counter.record(key(2)))
         for _ in 0..<DetectionLimits.awaitedRepliesMax - 1 { counter.record(key(3)) }
-        counter.addReplyBytes(first, 500)
-        counter.addReplyBytes(second, 70)
+        counter.addReply(first, bytes: 500, isMiss: true)
+        counter.addReply(second, bytes: 70, isMiss: true)
         let summary = counter.drain()
         #expect(summary.totals.replyBytes == 570)
         #expect(summary.byKey[key(1)]?.replyBytes == 0)
@@ -122,36 +122,62 @@ extension SliceSummary {
         }
     }
 
-    @Test func bytesOfAPastSliceGoToTheTotalsOnly() {
+    @Test func aReplyToAPastSliceGoesToTheTotalsOnly() {
         let counter = SliceCounter()
         let slot = counter.record(key(1))
         _ = counter.drain()
         counter.record(key(2))
-        counter.addReplyBytes(slot, 500)
+        counter.addReply(slot, bytes: 500, isMiss: true)
         let summary = counter.drain()
-        #expect(summary.totals.replyBytes == 500)
+        #expect(summary.totals == AccessTotals(reads: 1, replyBytes: 500, misses: 1))
         #expect(summary.byKey[key(2)]?.replyBytes == 0)
+        #expect(summary.byKey[key(2)]?.misses == 0)
     }
 
-    @Test func bytesOfAKeyThatGaveWayGoToTheTotalsOnly() {
+    @Test func aReplyToAKeyThatGaveWayGoesToTheTotalsOnly() {
         let counter = SliceCounter(keysMax: 1)
         let slot = counter.record(key(1))
         counter.record(key(2))
-        counter.addReplyBytes(slot, 500)
+        counter.addReply(slot, bytes: 500, isMiss: true)
         let summary = counter.drain()
         #expect(summary.byKey[key(2)]?.replyBytes == 0)
         #expect(summary.byKey[key(2)]?.error == 1)
-        #expect(summary.totals == AccessTotals(reads: 2, replyBytes: 500))
+        #expect(summary.totals == AccessTotals(reads: 2, replyBytes: 500, misses: 1))
+    }
+
+    @Test func readsThatFindNothingAreCountedApartAndWritesAreNoneOfThem() {
+        let counter = SliceCounter()
+        for _ in 0..<3 { counter.addReply(counter.record(key(1)), bytes: 5, isMiss: true) }
+        counter.addReply(counter.record(key(1)), bytes: 20, isMiss: false)
+        // SET … NX and LPOP answer without a value too.
+        counter.addReply(counter.record(key(1), reads: 0, writes: 1), bytes: 5, isMiss: true)
+        let long = [UInt8](repeating: 7, count: DetectionLimits.keyBytesMax + 1)
+        counter.addReply(counter.record(long, reads: 0, writes: 1), bytes: 5, isMiss: true)
+        let summary = counter.drain()
+        #expect(summary.byKey[key(1)]?.misses == 3)
+        #expect(summary.byKey[key(1)]?.replyBytes == 40)
+        #expect(summary.totals == AccessTotals(reads: 4, writes: 2, replyBytes: 45, misses: 3))
+        counter.record(key(1))
+        #expect(counter.drain().byKey[key(1)]?.misses == 0)
+    }
+
+    /// What carries a slot through the data path knows nothing of it but that it is not 0.
+    @Test func aSlotSurvivesItsWayThroughTheDataPath() {
+        let counter = SliceCounter()
+        for (key, reads, writes) in [(key(1), UInt32(1), UInt32(0)), (key(2), 0, 1), ([], 1, 1)] {
+            let slot = counter.record(key, reads: reads, writes: writes)
+            #expect(slot.word != 0 && CounterSlot(word: slot.word) == slot)
+        }
     }
 
     @Test func keysOverTheLimitAreCountedInTheTotalsOnly() {
         let counter = SliceCounter()
         let longest = [UInt8](repeating: 7, count: DetectionLimits.keyBytesMax)
         counter.record(longest)
-        counter.addReplyBytes(counter.record(longest + [7]), 9)
+        counter.addReply(counter.record(longest + [7]), bytes: 9, isMiss: true)
         counter.record([])
         let summary = counter.drain()
-        #expect(summary.totals == AccessTotals(reads: 3, replyBytes: 9))
+        #expect(summary.totals == AccessTotals(reads: 3, replyBytes: 9, misses: 1))
         #expect(Set(summary.byKey.keys) == [longest, []])
     }
 

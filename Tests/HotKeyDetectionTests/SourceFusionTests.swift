@@ -29,11 +29,12 @@ private struct Scene {
     private var sources: [String: SourceProposals] = [:]
 
     func candidate(
-        _ key: String, reads: Double, writes: Double = 0, bytes: Double = 0, error: Double = 0, seconds: Int64 = 3_600
+        _ key: String, reads: Double, writes: Double = 0, bytes: Double = 0, misses: Double = 0, error: Double = 0,
+        seconds: Int64 = 3_600
     ) -> SourceCandidate {
         SourceCandidate(
             key: Array(key.utf8), readsPerSecond: reads, writesPerSecond: writes, bytesPerSecond: bytes,
-            errorPerSecond: error, expiresAtMilliseconds: wall + seconds * 1_000)
+            missesPerSecond: misses, errorPerSecond: error, expiresAtMilliseconds: wall + seconds * 1_000)
     }
 
     /// What the tracker would say of a key.
@@ -80,6 +81,31 @@ private struct Scene {
                 "0 at hot read flink", "0 big hot big flink", "0 over hot read flink", "0 write hot write flink",
             ])
         #expect(scene.last["over"]?.readsPerSecond == 1_100 && scene.last["over"]?.errorPerSecond == 100)
+    }
+
+    @Test func aKeyThatIsMissingForOneIsMissing() throws {
+        var scene = try Scene()
+        scene.list("flink", .exact, scene.candidate("said", reads: 2_000, misses: 1_900))
+        scene.run(1)
+        scene.list(
+            "flink", .exact, scene.candidate("said", reads: 2_000, misses: 1_900),
+            scene.candidate("seen", reads: 3_000))
+        scene.run(2, agents: [scene.report("seen", .hot, reads: 2_000, kind: .missing)])
+        #expect(scene.log == ["0 said hot missing flink", "1 seen hot missing agents+flink"])
+        #expect(scene.last["said"]?.missesPerSecond == 1_900)
+    }
+
+    /// Each look at the counters brings other rates.
+    @Test func aProposedKeyKeepsItsKind() throws {
+        var scene = try Scene()
+        for look in 0..<10 {
+            scene.list("scan", .estimate, scene.candidate("k", reads: 2_000, misses: look % 2 == 0 ? 0 : 2_000))
+            scene.run(1)
+        }
+        #expect(scene.log == ["0 k candidate read scan"])
+        scene.list("scan", .estimate, scene.candidate("k", reads: 2_000, writes: 1_000))
+        scene.run(1)
+        #expect(scene.log.last == "10 k candidate write scan")
     }
 
     @Test func whatExpiresCoolsByTheRule() throws {

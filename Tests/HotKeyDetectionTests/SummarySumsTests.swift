@@ -57,13 +57,14 @@ import Testing
     @Test func bytesCountToo() {
         let counters = [SliceCounter(), SliceCounter()]
         for counter in counters {
-            counter.addReplyBytes(counter.record(key(1)), 600)
-            counter.addReplyBytes(counter.record(key(2)), 400)
+            counter.addReply(counter.record(key(1)), bytes: 600, isMiss: true)
+            counter.addReply(counter.record(key(2)), bytes: 400, isMiss: false)
         }
         let parts = counters.map { $0.drain() }
         var sums = SummarySums()
         sums.add(parts, accessesFloor: 100, bytesFloor: 1_000)
-        #expect(byKey(sums, parts).mapValues(\.counted) == [key(1): AccessTotals(reads: 2, replyBytes: 1_200)])
+        #expect(
+            byKey(sums, parts).mapValues(\.counted) == [key(1): AccessTotals(reads: 2, replyBytes: 1_200, misses: 2)])
     }
 
     @Test func nothingCountedGivesNothing() {

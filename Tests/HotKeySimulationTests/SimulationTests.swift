@@ -33,11 +33,13 @@ private final class Replay {
         }
     }
 
-    func access(_ key: String, at nanoseconds: UInt64, count: UInt32 = 1, writes: Bool = false, bytes size: Int = 0)
-        throws
-    {
+    func access(
+        _ key: String, at nanoseconds: UInt64, count: UInt32 = 1, writes: Bool = false, bytes size: Int = 0,
+        misses: UInt32 = 0
+    ) throws {
         let access = TraceRequest.Access(
             key: bytes(key), reads: writes ? 0 : count, writes: writes ? count : 0, replyBytes: size,
+            misses: misses,
             isRepeatable: !writes,
             isCopyRead: !writes)
         try simulation.add(TraceRequest(nanoseconds: start + nanoseconds, accesses: [access]))
@@ -170,6 +172,21 @@ private func seconds(_ nanoseconds: UInt64?) -> Double { nanoseconds.map { Doubl
         let result = try replay.simulation.finish()
         #expect(result.keys.map(\.kind) == [.big])
         #expect(result.keys[0].localReads > 0 && result.keys[0].copyReads == 0)
+    }
+
+    /// Its host says that it is missing for 250 ms at a time: eight agents ask for it four times a second each.
+    @Test func missesMakeAKeyMissingAndOnlyItsHostKeepsIt() throws {
+        let replay = try Replay(agents: 8)
+        for slice in 0..<100 { try replay.access("gone", at: UInt64(slice) * second / 10, count: 300, misses: 290) }
+        let result = try replay.simulation.finish()
+        #expect(result.misses == 29_000)
+        #expect(result.keys.map(\.kind) == [.missing])
+        #expect(result.keys[0].copyReads == 0)
+        let home = result.nodes[replay.home("gone")]
+        #expect(home.before.requests == 30_000 && home.after.peakPerSecond <= 3_000)
+        let asked = result.keys[0].reads - result.keys[0].localReads
+        #expect((250...400).contains(asked), "\(asked)")
+        #expect(result.keys[0].spells[0].sample.missesPerSecond > 0)
     }
 
     /// A day without a request is skipped, not lived through; and what was there before is not taken for what is there after.

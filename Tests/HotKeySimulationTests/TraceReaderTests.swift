@@ -83,21 +83,21 @@ import Testing
 
     @Test func csvIsReadByItsHead() throws {
         var reader = TraceReader(format: .csv)
-        #expect(try reader.read(bytes("OP,,key,time,count,bytes\r")) == .blank)
-        guard case .request(let request) = try reader.read(bytes(#"GET,ignored,"a ""b"", c",12.25,3,100"#)) else {
+        #expect(try reader.read(bytes("OP,,key,time,count,bytes,misses\r")) == .blank)
+        guard case .request(let request) = try reader.read(bytes(#"GET,ignored,"a ""b"", c",12.25,3,100,2"#)) else {
             Issue.record("no request")
             return
         }
         #expect(request.nanoseconds == 12_250_000_000)
         #expect(
-            request.accesses == [TraceRequest.Access(key: bytes("a \"b\", c"), reads: 3, replyBytes: 100)])
-        #expect(try keys(reader.read(bytes("write,,k,13,,"))) == ["k 0/1"])
-        #expect(try keys(reader.read(bytes("hset,,k,13,2,"))) == ["k 0/2"])
-        #expect(try keys(reader.read(bytes(",,k,13,0,"))) == ["k 0/0"])
+            request.accesses == [TraceRequest.Access(key: bytes("a \"b\", c"), reads: 3, replyBytes: 100, misses: 2)])
+        #expect(try keys(reader.read(bytes("write,,k,13,,,0"))) == ["k 0/1"])
+        #expect(try keys(reader.read(bytes("hset,,k,13,2,,"))) == ["k 0/2"])
+        #expect(try keys(reader.read(bytes(",,k,13,0,,"))) == ["k 0/0"])
     }
 
     @Test(arguments: [
-        ("time,kye", "the name of a column (time, key, op, count, bytes) or nothing, found \"kye\""),
+        ("time,kye", "the name of a column (time, key, op, count, bytes, misses) or nothing, found \"kye\""),
         ("time,time,key", "each column once"), ("time,op", "a column \"key\" in the first line"),
         ("key,op", "a column \"time\" in the first line"), ("\"time,key", "a quote that closes the field"),
     ])
@@ -112,12 +112,14 @@ import Testing
         ("1.5,k,scan,1,1", "op: read, write or the name of a Redis command"),
         ("1.5,k,ping,1,1", "op: read, write"), ("1.5,k,read,-1,1", "count: a whole number up to 1000000"),
         ("1.5,k,read,1000001,1", "count: a whole number up to 1000000"), ("1.5,k,read,1,x", "bytes: a whole number"),
+        ("1.5,k,read,3,1,4", "misses: a whole number up to 3"), ("1.5,k,write,3,1,1", "misses: a whole number up to 0"),
         (#"1.5,"k,read,1,1"#, "a quote that closes the field on its line"),
         (#"1.5,"k"x,read,1,1"#, "a comma behind a closing quote"),
     ])
     func badCSVLinesSayWhatWasExpected(line: String, expected: String) throws {
         var reader = TraceReader(format: .csv)
-        _ = try reader.read(bytes("time,key,op,count,bytes"))
+        let isLong = line.split(separator: ",").count == 6
+        _ = try reader.read(bytes("time,key,op,count,bytes" + (isLong ? ",misses" : "")))
         #expect { try reader.read(bytes(line)) } throws: { "\($0)".contains(expected) }
     }
 

@@ -32,19 +32,24 @@ final class CountingRecorder: KeyAccessRecorder {
         var reads = 0
         var writes = 0
         var replyBytes = 0
+        var misses = 0
     }
     private(set) var counts: [String: Count] = [:]
-    private var slots: [String] = []
+    private var slots: [(name: String, isRead: Bool)] = []
 
     func record(key: UnsafeRawBufferPointer, hash: UInt64, reads: UInt32, writes: UInt32) -> UInt64 {
         let name = String(decoding: key, as: UTF8.self)
         counts[name, default: Count()].reads += Int(reads)
         counts[name, default: Count()].writes += Int(writes)
-        slots.append(name)
+        slots.append((name, reads > 0))
         return UInt64(slots.count)
     }
 
-    func addReplyBytes(_ slot: UInt64, _ bytes: Int) { counts[slots[Int(slot) - 1]]!.replyBytes += bytes }
+    func addReply(_ slot: UInt64, bytes: Int, isMiss: Bool) {
+        let (name, isRead) = slots[Int(slot) - 1]
+        counts[name]!.replyBytes += bytes
+        counts[name]!.misses += isRead && isMiss ? 1 : 0
+    }
 }
 
 /// The agent behind `HK.` commands: `HK.ECHO …`, `HK.LOOP` (which event loop asks), `HK.SLOW milliseconds text`, `HK.FAIL`, `HK.MAP`, and `HK.STALL milliseconds`, which
@@ -224,6 +229,7 @@ final class Rig: Sendable {
                 $0.reads += $1.reads
                 $0.writes += $1.writes
                 $0.replyBytes += $1.replyBytes
+                $0.misses += $1.misses
             }
     }
 }

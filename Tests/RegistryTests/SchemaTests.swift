@@ -25,7 +25,7 @@ import Testing
         )
         try roundTrip(
             RulesDocument(),
-            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdPerSecond":1000,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
+            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdPerSecond":1000,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
         )
         try roundTrip(
             PinsDocument(
@@ -52,7 +52,7 @@ import Testing
             SourceDocument(candidates: [
                 .init(key: "item:7", readsPerSecond: 2_100.5, writesPerSecond: 3, expiresAt: start)
             ]),
-            #"{"candidates":[{"bytesPerSecond":0,"errorPerSecond":0,"expiresAt":"2026-11-22T10:00:00Z","key":"item:7","readsPerSecond":2100.5,"writesPerSecond":3}],"grade":"exact","schema":1}"#
+            #"{"candidates":[{"bytesPerSecond":0,"errorPerSecond":0,"expiresAt":"2026-11-22T10:00:00Z","key":"item:7","missesPerSecond":0,"readsPerSecond":2100.5,"writesPerSecond":3}],"grade":"exact","schema":1}"#
         )
         try roundTrip(
             AgentDocument(peer: "10.0.0.5:7380", version: "0.1.0", startedAt: start),
@@ -106,6 +106,9 @@ import Testing
         expect(
             RulesDocument.self, #"{"schema":1,"rules":[{"pattern":"*","confirmSlices":4}]}"#, .invalidValue,
             "rules[0].confirmSlices")
+        expect(
+            RulesDocument.self, #"{"schema":1,"rules":[{"pattern":"*","missingHotRatio":0}]}"#, .invalidValue,
+            "rules[0].missingHotRatio")
         expect(
             RulesDocument.self, #"{"schema":1,"rules":[{"pattern":"*","windowMilliseconds":350}]}"#, .invalidValue,
             "rules[0].windowMilliseconds")

@@ -1,3 +1,4 @@
+import HotKeyDetection
 import HotKeyRegistry
 import RedisProxy
 
@@ -108,7 +109,17 @@ extension AgentView {
             security.problems.count)
         metrics.gauge("hotkey_cache_bytes", "Bytes in the local cache.", statistics.cacheBytes)
         metrics.gauge("hotkey_cache_entries", "Replies in the local cache.", statistics.cacheEntries)
+        let counted = reports.totals
+        metrics.counter("hotkey_key_reads_total", "Reads counted, by key and request.", counted.reads)
+        metrics.counter("hotkey_key_writes_total", "Writes counted, by key and request.", counted.writes)
+        metrics.counter(
+            "hotkey_key_misses_total", "Reads of one key whose reply said that there is no value.", counted.misses)
         metrics.gauge("hotkey_hot_keys", "Keys this agent acts on.", applied.plan.keys.count)
+        metrics.labelled(
+            "hotkey_hot_keys_by_kind", "gauge", "Keys this agent acts on, by what makes them hot.", label: "kind",
+            HotKind.allCases.map { kind in
+                (kind.rawValue, UInt64(applied.plan.keys.values.count { $0.kind == kind }))
+            })
         metrics.gauge(
             "hotkey_local_hot_keys", "Keys hot by this agent's own traffic alone.", acting.localHotKeyCount)
         metrics.gauge(

@@ -220,6 +220,12 @@ final class CoordinatorService: Sendable {
                         "an agent does not let this one in: its traffic is not counted until peerSecurity is the same on both",
                         metadata: ["agent": "\(id)", "peer": "\(address)", "reason": "\(error.message)"])
                 }
+                if let error = error as? DetectionError, error.message != refusal {
+                    refusal = error.message
+                    logger.error(
+                        "an agent's reports are not understood: its traffic is not counted until both run versions that go together",
+                        metadata: ["agent": "\(id)", "peer": "\(address)", "reason": "\(error.message)"])
+                }
                 logger.debug(
                     "an agent's reports could not be pulled", metadata: ["agent": "\(id)", "error": "\(error)"])
                 try await Task.sleep(for: .milliseconds(pause))

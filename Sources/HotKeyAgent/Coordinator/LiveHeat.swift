@@ -41,7 +41,8 @@ extension LiveStatus {
             id: id, epoch: applied.registry.position?.epoch ?? 0, version: applied.registry.position?.version ?? 0,
             agents: live.agentCount, readsPerSecond: Double(live.totals.reads),
             writesPerSecond: Double(live.totals.writes), bytesPerSecond: Double(live.totals.replyBytes),
-            hotKeys: live.hotKeyCount, keys: live.keys.map { LiveKey($0, applied.plan) }, now: now.description)
+            missesPerSecond: Double(live.totals.misses), hotKeys: live.hotKeyCount,
+            keys: live.keys.map { LiveKey($0, applied.plan) }, now: now.description)
     }
 }
 
@@ -59,7 +60,8 @@ extension LiveKey {
             key: PeerKey(name.bytes), state: isDecided ? plan.stateName(of: name) : detected, detected: detected,
             kind: key.heat.kind?.rawValue ?? status?.kind,
             readsPerSecond: sample.readsPerSecond, writesPerSecond: sample.writesPerSecond,
-            bytesPerSecond: sample.bytesPerSecond, errorPerSecond: sample.errorPerSecond, heat: sample.windowHeat,
+            bytesPerSecond: sample.bytesPerSecond, missesPerSecond: sample.missesPerSecond,
+            errorPerSecond: sample.errorPerSecond, heat: sample.windowHeat,
             pattern: key.heat.match?.rule.pattern.source, rule: key.heat.match.map { $0.position + 1 },
             thresholdPerSecond: key.heat.match?.rule.thresholdPerSecond,
             thresholdBytesPerSecond: key.heat.match?.rule.thresholdBytesPerSecond, action: status?.action ?? "none",

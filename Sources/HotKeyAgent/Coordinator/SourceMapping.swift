@@ -15,7 +15,7 @@ extension SourceProposals {
                 SourceCandidate(
                     key: candidate.key.bytes, readsPerSecond: candidate.readsPerSecond,
                     writesPerSecond: candidate.writesPerSecond, bytesPerSecond: candidate.bytesPerSecond,
-                    errorPerSecond: candidate.errorPerSecond,
+                    missesPerSecond: candidate.missesPerSecond, errorPerSecond: candidate.errorPerSecond,
                     expiresAtMilliseconds: candidate.expiresAt.millisecondsSince1970)
             })
     }
@@ -51,7 +51,8 @@ extension FusedHeat {
         self.init(
             key: record.key.bytes, state: state, kind: HeatKind(record.kind), readsPerSecond: record.readsPerSecond,
             writesPerSecond: record.writesPerSecond, bytesPerSecond: record.bytesPerSecond,
-            errorPerSecond: record.errorPerSecond, sources: record.sources, sinceNanoseconds: sinceNanoseconds)
+            missesPerSecond: record.missesPerSecond, errorPerSecond: record.errorPerSecond, sources: record.sources,
+            sinceNanoseconds: sinceNanoseconds)
     }
 }
 
@@ -69,6 +70,7 @@ extension HotRecord {
         self.init(
             key: KeyName(heat.key), state: state, kind: HotKind(heat.kind), readsPerSecond: reads,
             writesPerSecond: writes, bytesPerSecond: heat.bytesPerSecond.rounded(),
+            missesPerSecond: heat.missesPerSecond.rounded(),
             errorPerSecond: (heat.errorPerSecond + rounding).rounded(.up), sources: heat.sources, since: since)
     }
 }

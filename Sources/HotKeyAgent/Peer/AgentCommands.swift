@@ -167,8 +167,9 @@ struct AgentView: Sendable {
         let deny = applied.registry.pins?.denies.first { $0.key == name && !$0.isExpired(at: acting.clock.now) }
         return KeyStatus(
             key: PeerKey(name.bytes), state: applied.plan.stateName(of: name), kind: nil,
-            readsPerSecond: nil, writesPerSecond: nil, errorPerSecond: nil, copies: 0, sources: [], since: nil,
-            action: "none", isLocalDecision: false, reason: deny?.reason)
+            readsPerSecond: nil, writesPerSecond: nil, missesPerSecond: nil, errorPerSecond: nil, copies: 0,
+            sources: [],
+            since: nil, action: "none", isLocalDecision: false, reason: deny?.reason)
     }
 
     /// Throws ``AgentError/Code/notCoordinating`` at an agent that does not lead.
@@ -244,7 +245,8 @@ extension KeyStatus {
         self.init(
             key: PeerKey(key.key.bytes), state: key.state.rawValue, kind: key.kind.rawValue,
             readsPerSecond: key.record?.readsPerSecond, writesPerSecond: key.record?.writesPerSecond,
-            errorPerSecond: key.record?.errorPerSecond, copies: key.policy.copies, sources: key.record?.sources ?? [],
+            missesPerSecond: key.record?.missesPerSecond, errorPerSecond: key.record?.errorPerSecond,
+            copies: key.policy.copies, sources: key.record?.sources ?? [],
             since: (key.record?.since ?? key.pin?.at)?.description,
             action: mode == .mitigate ? key.action.rawValue : mode == .observe ? "observe" : "none",
             isLocalDecision: key.isLocalDecision, reason: key.pin?.reason)

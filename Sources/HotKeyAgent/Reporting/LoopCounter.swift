@@ -13,8 +13,8 @@ final class LoopCounter: KeyAccessRecorder {
         counter.record(key: key, hash: hash, reads: reads, writes: writes).word
     }
 
-    func addReplyBytes(_ slot: UInt64, _ bytes: Int) {
-        counter.addReplyBytes(CounterSlot(word: slot), bytes)
+    func addReply(_ slot: UInt64, bytes: Int, isMiss: Bool) {
+        counter.addReply(CounterSlot(word: slot), bytes: bytes, isMiss: isMiss)
     }
 
     func drain() -> SliceSummary { counter.drain() }

@@ -90,6 +90,7 @@ actor ReportService {
         let report = budget.report(of: parts, durationMilliseconds: duration)
         parts.removeAll(keepingCapacity: true)
         halves = 0
+        store.count(report.totals)
         do {
             store.append(try report.encoded(), sequence: report.sequence)
         } catch {

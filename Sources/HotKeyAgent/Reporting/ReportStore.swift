@@ -12,6 +12,7 @@ final class ReportStore: Sendable {
     }
     private struct State {
         var ring: ReportRing
+        var totals = AccessTotals()
         var waiters: [Waiter] = []
         var nextID: UInt64 = 0
     }
@@ -24,6 +25,10 @@ final class ReportStore: Sendable {
 
     var epoch: UInt64 { state.withLockedValue { $0.ring.epoch } }
     var lastSequence: UInt64 { state.withLockedValue { $0.ring.lastSequence } }
+    /// What was counted since the start.
+    var totals: AccessTotals { state.withLockedValue { $0.totals } }
+
+    func count(_ slice: AccessTotals) { state.withLockedValue { $0.totals.add(slice) } }
 
     func append(_ frame: [UInt8], sequence: UInt64) {
         let (reply, waiters) = state.withLockedValue { state in

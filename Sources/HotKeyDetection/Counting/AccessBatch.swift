@@ -7,6 +7,7 @@ struct AccessBatch {
         var nameLength: UInt16
         var reads: UInt32
         var writes: UInt32
+        var misses: UInt32 = 0
         var replyBytes: UInt64 = 0
     }
 
@@ -56,8 +57,9 @@ struct AccessBatch {
 
     /// - Parameter age: 1 for the access that was recorded last.
     @inline(__always)
-    func addReplyBytes(_ bytes: UInt64, age: Int) {
+    func addReply(bytes: UInt64, misses: UInt32, age: Int) {
         accesses[count &- age].replyBytes &+= bytes
+        accesses[count &- age].misses &+= misses
     }
 
     mutating func removeAll() {

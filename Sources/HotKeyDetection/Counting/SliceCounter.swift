@@ -1,20 +1,33 @@
-/// Which recorded access it was, so that the bytes of its reply can be added later.
+/// Which recorded access it was, so that its reply can be added later.
 ///
-/// A slot outlives its slice safely: once the slice was drained, or the key gave way to another, the bytes go to the
-/// totals of the running slice only. So they do when `DetectionLimits.awaitedRepliesMax` accesses have been recorded since.
+/// A slot outlives its slice safely: once the slice was drained, or the key gave way to another, the reply goes to the
+/// totals of the running slice only. So it does when `DetectionLimits.awaitedRepliesMax` accesses have been recorded since.
 public struct CounterSlot: Sendable, Hashable {
+    /// Of a write: a reply without a value is no miss then.
+    private static let writeMark: UInt64 = 1 << 63
+    private static let unlistedNumber = UInt64.max & ~writeMark
+
+    /// For what is counted in the totals only.
+    public static let unlisted = CounterSlot(number: unlistedNumber, isWrite: false)
+
     /// For carrying a slot through code that knows nothing of counting; never 0, which such code may use for "none".
     public let word: UInt64
 
-    /// For what is counted in the totals only.
-    public static let unlisted = CounterSlot(word: .max)
+    var number: UInt64 { word & ~Self.writeMark }
+    var isUnlisted: Bool { number == Self.unlistedNumber }
+    var isWrite: Bool { word & Self.writeMark != 0 }
 
     public init(word: UInt64) {
         self.word = word
     }
+
+    /// - Parameter number: counts the accesses, from 1 on; `nil` for what is counted in the totals only.
+    init(number: UInt64?, isWrite: Bool) {
+        word = (number ?? Self.unlistedNumber) | (isWrite ? Self.writeMark : 0)
+    }
 }
 
-/// Counts the keys of one event loop for one slice: reads, writes and reply bytes apart.
+/// Counts the keys of one event loop for one slice: reads, writes, reply bytes and misses apart.
 ///
 /// Exact while the slice's distinct keys fit the table; beyond that Space-Saving (Metwally, Agrawal, El Abbadi:
 /// "Efficient Computation of Frequent and Top-k Elements in Data Streams", ICDT 2005): a new key takes the place of the
@@ -43,6 +56,7 @@ public final class SliceCounter {
         var error: UInt64
         /// Which occupation of the entry this is. Wraps after 2^32 insertions, long after any reply has come.
         var generation: UInt32
+        var misses: UInt32 = 0
 
         var weight: UInt64 { reads &+ writes &+ error }
     }
@@ -92,26 +106,30 @@ public final class SliceCounter {
     public func record(key: UnsafeRawBufferPointer, hash: UInt64, reads: UInt32, writes: UInt32) -> CounterSlot {
         totals.reads &+= UInt64(reads)
         totals.writes &+= UInt64(writes)
-        guard key.count <= DetectionLimits.keyBytesMax else { return .unlisted }
+        guard key.count <= DetectionLimits.keyBytesMax else { return CounterSlot(number: nil, isWrite: reads == 0) }
         if !batch.hasRoom(forKeyOf: key.count) { lookUpBatch() }
         batch.append(key, hash: hash, reads: reads, writes: writes)
         defer { nextAccess &+= 1 }
-        return CounterSlot(word: nextAccess)
+        return CounterSlot(number: nextAccess, isWrite: reads == 0)
     }
 
-    /// Adds the bytes of a reply to the key its access was counted for.
-    public func addReplyBytes(_ slot: CounterSlot, _ bytes: Int) {
+    /// Adds a reply to the key its access was counted for.
+    /// - Parameter isMiss: the reply says that there is no value; counts for reads alone.
+    public func addReply(_ slot: CounterSlot, bytes: Int, isMiss: Bool) {
         let added = UInt64(max(0, bytes))
+        let misses: UInt32 = isMiss && !slot.isWrite ? 1 : 0
         totals.replyBytes &+= added
-        let age = nextAccess &- slot.word
-        guard slot != .unlisted, age > 0, age <= UInt64(DetectionLimits.awaitedRepliesMax) else { return }
-        if age <= UInt64(batch.count) { return batch.addReplyBytes(added, age: Int(age)) }
-        let place = places[Int(slot.word & Self.placesMask)]
+        totals.misses &+= UInt64(misses)
+        let age = nextAccess &- slot.number
+        guard !slot.isUnlisted, age > 0, age <= UInt64(DetectionLimits.awaitedRepliesMax) else { return }
+        if age <= UInt64(batch.count) { return batch.addReply(bytes: added, misses: misses, age: Int(age)) }
+        let place = places[Int(slot.number & Self.placesMask)]
         let entry = Int(place & 0xFFFF_FFFF)
         guard entry < table.highWater, UInt64(counters[entry].generation) == place >> 32, table.isPresent(entry) else {
             return
         }
         counters[entry].replyBytes &+= added
+        counters[entry].misses &+= misses
     }
 
     private func lookUpBatch() {
@@ -127,6 +145,7 @@ public final class SliceCounter {
             counter.pointee.reads &+= UInt64(access.reads)
             counter.pointee.writes &+= UInt64(access.writes)
             counter.pointee.replyBytes &+= access.replyBytes
+            counter.pointee.misses &+= access.misses
             places[Int(number & Self.placesMask)] = UInt64(counter.pointee.generation) << 32 | UInt64(entry)
             number &+= 1
         }
@@ -145,7 +164,7 @@ public final class SliceCounter {
                 SliceSummary.Entry(
                     hash: reference.hash, keyOffset: reference.offset, keyLength: UInt32(reference.length),
                     reads: counter.reads, writes: counter.writes, replyBytes: counter.replyBytes,
-                    error: counter.error))
+                    error: counter.error, misses: counter.misses))
         }
         let summary = SliceSummary(
             keyBytes: table.copyArena(), entries: entries, totals: totals, unlistedBound: floor)

@@ -3,26 +3,30 @@ public struct AccessTotals: Sendable, Hashable {
     public var reads: UInt64
     public var writes: UInt64
     public var replyBytes: UInt64
+    /// Of the reads: those whose reply said that there is no value.
+    public var misses: UInt64
 
-    public init(reads: UInt64 = 0, writes: UInt64 = 0, replyBytes: UInt64 = 0) {
+    public init(reads: UInt64 = 0, writes: UInt64 = 0, replyBytes: UInt64 = 0, misses: UInt64 = 0) {
         self.reads = reads
         self.writes = writes
         self.replyBytes = replyBytes
+        self.misses = misses
     }
 
     public var accesses: UInt64 { reads &+ writes }
 
-    mutating func add(_ other: AccessTotals, dividedBy divisor: UInt64) {
+    public mutating func add(_ other: AccessTotals, dividedBy divisor: UInt64 = 1) {
         reads &+= other.reads / divisor
         writes &+= other.writes / divisor
         replyBytes &+= other.replyBytes / divisor
+        misses &+= other.misses / divisor
     }
 }
 
 /// What was counted in one slice by one event loop, or by several once merged.
 ///
 /// For each entry `reads + writes ≤ true accesses ≤ reads + writes + error`; a key without an entry has at most
-/// `unlistedBound` accesses (keys over the length limit excepted). `replyBytes` is a lower bound.
+/// `unlistedBound` accesses (keys over the length limit excepted). `replyBytes` and `misses` are lower bounds.
 public struct SliceSummary: Sendable {
     /// One key's counts. Its name is read through the summary, which keeps all names in one piece of memory.
     public struct Entry: Sendable {
@@ -32,9 +36,28 @@ public struct SliceSummary: Sendable {
         public var reads: UInt64
         public var writes: UInt64
         public var replyBytes: UInt64
-        /// Accesses that may be missing from `reads` and `writes` together.
-        public var error: UInt64
+        // An error of 2^32 would take that many accesses times the counter's places: together with the misses it has the room
+        // of one number, and an entry stays as small as the caches want it.
+        private let errorBits: UInt32
+        /// Of the reads: those whose reply said that there is no value.
+        public let misses: UInt32
 
+        init(
+            hash: UInt64, keyOffset: UInt32, keyLength: UInt32, reads: UInt64, writes: UInt64, replyBytes: UInt64,
+            error: UInt64, misses: UInt32
+        ) {
+            self.hash = hash
+            self.keyOffset = keyOffset
+            self.keyLength = keyLength
+            self.reads = reads
+            self.writes = writes
+            self.replyBytes = replyBytes
+            errorBits = UInt32(clamping: error)
+            self.misses = misses
+        }
+
+        /// Accesses that may be missing from `reads` and `writes` together.
+        public var error: UInt64 { UInt64(errorBits) }
         public var accesses: UInt64 { reads &+ writes }
     }
 

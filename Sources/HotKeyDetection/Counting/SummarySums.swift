@@ -83,6 +83,7 @@ struct SummarySums {
         sums[sum].counted.reads &+= entry.reads
         sums[sum].counted.writes &+= entry.writes
         sums[sum].counted.replyBytes &+= entry.replyBytes
+        sums[sum].counted.misses &+= UInt64(entry.misses)
         sums[sum].error &+= entry.error
         sums[sum].listedBounds &+= part.unlistedBound
     }

@@ -12,6 +12,8 @@ public struct SourceCandidate: Sendable, Hashable {
     public var readsPerSecond: Double
     public var writesPerSecond: Double
     public var bytesPerSecond: Double
+    /// Of the reads: those that find nothing.
+    public var missesPerSecond: Double
     /// The most by which the true rate of reads and writes together may be above or below the two rates together.
     public var errorPerSecond: Double
     /// Since 1970, by the wall clock that ``SourceFusion`` is told.
@@ -19,12 +21,13 @@ public struct SourceCandidate: Sendable, Hashable {
 
     public init(
         key: [UInt8], readsPerSecond: Double, writesPerSecond: Double = 0, bytesPerSecond: Double = 0,
-        errorPerSecond: Double = 0, expiresAtMilliseconds: Int64
+        missesPerSecond: Double = 0, errorPerSecond: Double = 0, expiresAtMilliseconds: Int64
     ) {
         self.key = key
         self.readsPerSecond = readsPerSecond
         self.writesPerSecond = writesPerSecond
         self.bytesPerSecond = bytesPerSecond
+        self.missesPerSecond = missesPerSecond
         self.errorPerSecond = errorPerSecond
         self.expiresAtMilliseconds = expiresAtMilliseconds
     }
@@ -45,7 +48,7 @@ public struct SourceCandidate: Sendable, Hashable {
         let heat = heat(under: rule)
         return HeatSample(
             readsPerSecond: readsPerSecond, writesPerSecond: writesPerSecond, bytesPerSecond: bytesPerSecond,
-            errorPerSecond: errorPerSecond, windowHeat: heat,
+            missesPerSecond: min(missesPerSecond, readsPerSecond), errorPerSecond: errorPerSecond, windowHeat: heat,
             bytesHeat: bytesPerSecond / Double(rule.thresholdBytesPerSecond),
             overSlices: heat >= 1 ? rule.confirmationOfSlices : 0, hasShortEvidence: false,
             hasSingleSliceEvidence: false, isInstant: false)
@@ -72,6 +75,7 @@ public struct FusedHeat: Sendable, Hashable {
     public var readsPerSecond: Double
     public var writesPerSecond: Double
     public var bytesPerSecond: Double
+    public var missesPerSecond: Double
     public var errorPerSecond: Double
     /// Who has named the key since it was cold, in that order; of those that did at once, ``SourceFusion/agentsName`` comes first,
     /// then exact sources, then estimates.
@@ -81,7 +85,8 @@ public struct FusedHeat: Sendable, Hashable {
 
     public init(
         key: [UInt8], state: HeatState, kind: HeatKind, readsPerSecond: Double = 0, writesPerSecond: Double = 0,
-        bytesPerSecond: Double = 0, errorPerSecond: Double = 0, sources: [String], sinceNanoseconds: UInt64
+        bytesPerSecond: Double = 0, missesPerSecond: Double = 0, errorPerSecond: Double = 0, sources: [String],
+        sinceNanoseconds: UInt64
     ) {
         self.key = key
         self.state = state
@@ -89,6 +94,7 @@ public struct FusedHeat: Sendable, Hashable {
         self.readsPerSecond = readsPerSecond
         self.writesPerSecond = writesPerSecond
         self.bytesPerSecond = bytesPerSecond
+        self.missesPerSecond = missesPerSecond
         self.errorPerSecond = errorPerSecond
         self.sources = sources
         self.sinceNanoseconds = sinceNanoseconds
@@ -98,6 +104,7 @@ public struct FusedHeat: Sendable, Hashable {
         readsPerSecond = sample.readsPerSecond
         writesPerSecond = sample.writesPerSecond
         bytesPerSecond = sample.bytesPerSecond
+        missesPerSecond = sample.missesPerSecond
         errorPerSecond = sample.errorPerSecond
     }
 }

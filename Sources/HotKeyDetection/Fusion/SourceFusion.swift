@@ -11,7 +11,7 @@
 ///   rule's times: a source that vanishes and comes back within the cool-down changes nothing.
 /// - **A denied key** gets nothing from any source, and what it had from them ends at once.
 /// - **Shown** are the rates of the best grade; of several, those with the largest lower bound. The kind is `write` if either says so,
-///   because such a key must not be cached.
+///   because such a key must not be cached; else `missing` or `big` if either does.
 /// - **Named**: a source has named a key while it lists it, at whatever rate. Names gather until the key is cold, and only a
 ///   new one is worth a publication: a source whose list changes to and fro is published once a key.
 ///
@@ -224,7 +224,8 @@ public struct SourceFusion: Sendable {
         let kinds = voices.map(\.kind)
         var heat = FusedHeat(
             key: key, state: voices.contains { $0.state == .hot } ? .hot : .cooling,
-            kind: kinds.contains(.write) ? .write : kinds.contains(.big) ? .big : .read, sources: [],
+            // The first of these is what must not be done, the others what would be no use.
+            kind: [HeatKind.write, .missing, .big].first { kinds.contains($0) } ?? .read, sources: [],
             sinceNanoseconds: voices.reduce(first.sinceNanoseconds) { min($0, $1.sinceNanoseconds) })
         heat.show(voices.max { $0.sample.windowHeat < $1.sample.windowHeat }?.sample ?? first.sample)
         return heat
@@ -239,10 +240,12 @@ public struct SourceFusion: Sendable {
             let sample = live.lazy.filter({ $0.grade == .estimate }).map({ $0.candidate.sample(under: rule) })
                 .max(by: { $0.windowHeat < $1.windowHeat }), sample.windowHeat >= 1
         else { return isBefore && !mayEnd && rule != nil ? before : nil }
-        let writes = sample.writesPerSecond > rule.writeHotRatio * sample.readsPerSecond
+        // Nobody acts on it, so it keeps the kind it was proposed with: a new one at each look would be a publication each. Only
+        // that it is written is said at once.
+        let kind = HeatStateMachine.kind(of: sample, rule: rule)
         var heat = FusedHeat(
-            key: key, state: .candidate, kind: writes ? .write : sample.bytesHeat >= sample.windowHeat ? .big : .read,
-            sources: [], sinceNanoseconds: isBefore ? before?.sinceNanoseconds ?? now : now)
+            key: key, state: .candidate, kind: isBefore && kind != .write ? before?.kind ?? kind : kind, sources: [],
+            sinceNanoseconds: isBefore ? before?.sinceNanoseconds ?? now : now)
         heat.show(sample)
         return heat
     }

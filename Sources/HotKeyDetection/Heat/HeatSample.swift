@@ -17,6 +17,8 @@ public struct HeatSample: Sendable, Hashable {
     public var readsPerSecond: Double
     public var writesPerSecond: Double
     public var bytesPerSecond: Double
+    /// Of the reads: those that found nothing.
+    public var missesPerSecond: Double
     /// The most by which the true rate of reads and writes together may be above or below the two rates together.
     ///
     /// Above by what no report listed, below by what sums of several slices bring from before the window. Decisions take the rates
@@ -33,8 +35,8 @@ public struct HeatSample: Sendable, Hashable {
     public var isInstant: Bool
 
     public static let zero = HeatSample(
-        readsPerSecond: 0, writesPerSecond: 0, bytesPerSecond: 0, errorPerSecond: 0, windowHeat: 0, bytesHeat: 0,
-        overSlices: 0, hasShortEvidence: false, hasSingleSliceEvidence: false, isInstant: false)
+        readsPerSecond: 0, writesPerSecond: 0, bytesPerSecond: 0, missesPerSecond: 0, errorPerSecond: 0, windowHeat: 0,
+        bytesHeat: 0, overSlices: 0, hasShortEvidence: false, hasSingleSliceEvidence: false, isInstant: false)
 }
 
 /// What was reported of one key for one slice.
@@ -44,6 +46,7 @@ struct SliceCounts {
     /// Accesses out of reads and writes that entries of a span above 1 brought.
     var saved = 0.0
     var bytes = 0.0
+    var misses = 0.0
 
     var accesses: Double { reads + writes }
 }
@@ -62,6 +65,7 @@ extension HeatSample {
             sum.writes += slice.writes
             sum.saved += slice.saved
             sum.bytes += slice.bytes
+            sum.misses += slice.misses
         }
         let sliceSeconds = Double(sliceMilliseconds) / 1_000
         let windowSeconds = sliceSeconds * Double(slices)
@@ -96,6 +100,7 @@ extension HeatSample {
         readsPerSecond = sum.reads / windowSeconds
         writesPerSecond = sum.writes / windowSeconds
         bytesPerSecond = sum.bytes / windowSeconds
+        missesPerSecond = sum.misses / windowSeconds
         errorPerSecond = error / windowSeconds
         bytesHeat = bytesPerSecond / Double(rule.thresholdBytesPerSecond)
         windowHeat = max((readsPerSecond + writesPerSecond) / Double(rule.thresholdPerSecond), bytesHeat)

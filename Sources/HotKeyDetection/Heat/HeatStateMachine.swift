@@ -11,6 +11,8 @@ public enum HeatKind: String, Sendable, Hashable, CaseIterable {
     case write
     /// Over the threshold in reply bytes.
     case big
+    /// Most reads find nothing: there is no value to copy.
+    case missing
 }
 
 /// What a slice's sample did to a key.
@@ -35,7 +37,9 @@ public enum HeatAction: Sendable, Hashable {
 /// - **Leaves** when it was under `leaveRatio` for `coolDownSeconds` without a break and hot for `minimumHotSeconds`.
 /// - **Kind**: write as soon as writes pass `writeHotRatio` of the reads (caching such a key is what must not happen),
 ///   big as soon as the bytes are over their threshold; the way back waits until the kind's level was undercut by half
-///   for a cool-down.
+///   for a cool-down. A read-hot key becomes missing when `missingHotRatio` of its reads have found nothing for a third of
+///   the cool-down without a break, so that a key which expires and is filled again is not published twice each time; the
+///   way back is as long, counted from where half of that ratio is undercut.
 public struct HeatStateMachine: Sendable, Hashable {
     private struct Hot: Sendable, Hashable {
         var kind: HeatKind
@@ -43,7 +47,7 @@ public struct HeatStateMachine: Sendable, Hashable {
         var isCooling = false
         /// Since when without a break the rate is under the leave level.
         var underSince: UInt64?
-        /// Since when without a break the kind's own level is undercut by half.
+        /// Since when without a break the kind's own level is undercut by half, or of a read-hot key, most reads have missed.
         var kindUnderSince: UInt64?
     }
 
@@ -166,22 +170,27 @@ public struct HeatStateMachine: Sendable, Hashable {
             hot.kindUnderSince = nil
             return .none
         }
-        if current != .write, hot.kind != .read {
+        if current != .write, hot.kind != .read || current == .missing {
             guard isUndercut(hot.kind, by: sample, rule: rule) else {
                 hot.kindUnderSince = nil
                 return .none
             }
             let since = hot.kindUnderSince ?? now
             hot.kindUnderSince = since
-            guard seconds(from: since, to: now) >= rule.coolDownSeconds else { return .none }
+            let isToOrFromMissing = hot.kind == .missing || hot.kind == .read
+            let delay = rule.coolDownSeconds * (isToOrFromMissing ? DetectionLimits.missingDelayShare : 1)
+            guard seconds(from: since, to: now) >= delay else { return .none }
         }
         hot.kind = current
         hot.kindUnderSince = nil
         return .kindChanged(current)
     }
 
-    private static func kind(of sample: HeatSample, rule: DetectionRule) -> HeatKind {
+    static func kind(of sample: HeatSample, rule: DetectionRule) -> HeatKind {
         if sample.writesPerSecond > rule.writeHotRatio * sample.readsPerSecond { return .write }
+        if sample.missesPerSecond > 0, sample.missesPerSecond >= rule.missingHotRatio * sample.readsPerSecond {
+            return .missing
+        }
         // Before the window has filled, what brings the heat decides.
         return sample.bytesHeat >= 1 || sample.bytesHeat >= sample.windowHeat ? .big : .read
     }
@@ -193,6 +202,8 @@ public struct HeatStateMachine: Sendable, Hashable {
             sample.writesPerSecond
                 <= DetectionLimits.kindReturnRatio * rule.writeHotRatio * sample.readsPerSecond
         case .big: sample.bytesHeat < DetectionLimits.kindReturnRatio
+        case .missing:
+            sample.missesPerSecond < DetectionLimits.kindReturnRatio * rule.missingHotRatio * sample.readsPerSecond
         }
     }
 

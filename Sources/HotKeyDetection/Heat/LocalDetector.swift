@@ -50,7 +50,7 @@ public final class LocalDetector {
                     key, hash: entry.hash, slice: ended,
                     SlidingWindow.Addition(
                         reads: sum.counted.reads, writes: sum.counted.writes, replyBytes: sum.counted.replyBytes,
-                        error: sum.error, credit: sums.unlistedBound))
+                        misses: sum.counted.misses, error: sum.error, credit: sums.unlistedBound))
             }
             if !hasRoom { leftOut = max(leftOut, sum.counted.accesses) }
         }

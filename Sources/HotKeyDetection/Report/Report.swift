@@ -6,19 +6,22 @@ public struct Report: Sendable, Hashable {
         public var reads: UInt64
         public var writes: UInt64
         public var replyBytes: UInt64
+        /// Of the reads: those whose reply said that there is no value. A lower bound, as the bytes are.
+        public var misses: UInt64
         /// Accesses that may be missing from `reads` and `writes` together, over the slices spanned.
         public var error: UInt64
         /// 1 for a key of the head; up to `DetectionLimits.tailSlices` for one whose counts were saved up.
         public var sliceSpan: UInt32
 
         public init(
-            key: [UInt8], reads: UInt64, writes: UInt64 = 0, replyBytes: UInt64 = 0, error: UInt64 = 0,
-            sliceSpan: UInt32 = 1
+            key: [UInt8], reads: UInt64, writes: UInt64 = 0, replyBytes: UInt64 = 0, misses: UInt64 = 0,
+            error: UInt64 = 0, sliceSpan: UInt32 = 1
         ) {
             self.key = key
             self.reads = reads
             self.writes = writes
             self.replyBytes = replyBytes
+            self.misses = misses
             self.error = error
             self.sliceSpan = sliceSpan
         }
@@ -56,8 +59,8 @@ extension Report {
         frame.append(contentsOf: ReportFormat.magic)
         frame.append(ReportFormat.version)
         for value in [
-            sequence, UInt64(durationMilliseconds), totals.reads, totals.writes, totals.replyBytes, unlistedBound,
-            UInt64(entries.count),
+            sequence, UInt64(durationMilliseconds), totals.reads, totals.writes, totals.replyBytes, totals.misses,
+            unlistedBound, UInt64(entries.count),
         ] {
             Varint.append(value, to: &frame)
         }
@@ -67,7 +70,7 @@ extension Report {
         return frame
     }
 
-    /// Reads a frame. Throws `malformedReport` naming the byte and what was expected there; allocates no more than the
+    /// Reads a frame of this version or the one before it, which knows no misses. Throws `malformedReport` naming the byte and what was expected there; allocates no more than the
     /// frame's own size calls for.
     public init(decoding frame: [UInt8]) throws {
         self = try frame.withUnsafeBytes { bytes in
@@ -80,7 +83,7 @@ extension Report {
                 report.entries.append(
                     Entry(
                         key: Array(entry.key), reads: entry.reads, writes: entry.writes, replyBytes: entry.replyBytes,
-                        error: entry.error, sliceSpan: entry.sliceSpan))
+                        misses: entry.misses, error: entry.error, sliceSpan: entry.sliceSpan))
             }
             return report
         }

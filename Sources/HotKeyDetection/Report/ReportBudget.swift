@@ -79,7 +79,7 @@ public final class ReportBudget {
         selector.takeSorted(into: &head)
         for hash in watched[Int(sequence % UInt64(ResidualTable.turns))] { table.watch(hash: hash, sequence: sequence) }
         table.forEachDue(sequence: sequence) { record in
-            if residuals[record].counted.accesses > 0 { offer(record) }
+            if residuals[record].accesses > 0 { offer(record) }
         }
         selector.takeSorted(into: &tail)
 
@@ -117,6 +117,7 @@ public final class ReportBudget {
             counted.totals.reads &+= part.totals.reads
             counted.totals.writes &+= part.totals.writes
             counted.totals.replyBytes &+= part.totals.replyBytes
+            counted.totals.misses &+= part.totals.misses
             counted.bounds &+= part.unlistedBound
             let bound = Int64(clamping: part.unlistedBound)
             var refused: UInt64 = 0
@@ -130,9 +131,7 @@ public final class ReportBudget {
                     counted.touched &+= 1
                 }
                 let residual = residuals + record
-                residual.pointee.counted.reads &+= entry.reads
-                residual.pointee.counted.writes &+= entry.writes
-                residual.pointee.counted.replyBytes &+= entry.replyBytes
+                residual.pointee.add(entry)
                 let beyond = Int64(clamping: entry.error) &- bound
                 residual.pointee.errorBeyondBounds &+= beyond
                 residual.pointee.sliceBeyondBounds &+= Int64(clamping: entry.accesses) &+ beyond
@@ -151,7 +150,7 @@ public final class ReportBudget {
         guard residual.pointee.touchedSlice != slice else { return false }
         residual.pointee.touchedSlice = slice
         residual.pointee.sliceBeyondBounds = 0
-        if residual.pointee.counted == AccessTotals() {
+        if residual.pointee.isTold {
             residual.pointee.firstSlice = slice
             residual.pointee.errorBeyondBounds = 0
         }
@@ -182,7 +181,7 @@ public final class ReportBudget {
     private func offer(_ record: Int) {
         let residual = residuals + record
         selector.offer(
-            weight: min(residual.pointee.counted.accesses, UInt64(Int64.max))
+            weight: min(residual.pointee.accesses, UInt64(Int64.max))
                 | (residual.pointee.isWatched ? 1 << 63 : 0),
             bytes: ReportFormat.entryBytesMin &+ Int(residual.pointee.nameLength), record: record)
     }
@@ -197,16 +196,16 @@ public final class ReportBudget {
             let error = UInt64(max(0, Int64(clamping: bounds) &+ residual.errorBeyondBounds))
             let key = table.key(of: record)
             let bytes = ReportFormat.encodedBytes(
-                keyLength: key.count, reads: residual.counted.reads, writes: residual.counted.writes,
-                replyBytes: residual.counted.replyBytes, error: error, sliceSpan: UInt32(span))
+                keyLength: key.count, reads: residual.reads, writes: residual.writes, replyBytes: residual.replyBytes,
+                misses: UInt64(residual.misses), error: error, sliceSpan: UInt32(span))
             // A smaller entry further on might still fit; taking it would let short names crowd out long ones.
             guard frame.bytes + bytes <= bytesMax else { return }
             frame.bytes += bytes
             frame.entries.append(
                 Report.Entry(
-                    key: Array(key), reads: residual.counted.reads, writes: residual.counted.writes,
-                    replyBytes: residual.counted.replyBytes, error: error, sliceSpan: UInt32(span)))
-            residuals[record].counted = AccessTotals()
+                    key: Array(key), reads: residual.reads, writes: residual.writes, replyBytes: residual.replyBytes,
+                    misses: UInt64(residual.misses), error: error, sliceSpan: UInt32(span)))
+            residuals[record].clearCounts()
             residuals[record].errorBeyondBounds = 0
             residuals[record].toldSlice = slice
         }

@@ -1,36 +1,42 @@
-/// The frame of a report, version 1. docs/detection.md gives it byte for byte for readers in other languages.
+/// The frame of a report, version 2. docs/detection.md gives it byte for byte for readers in other languages.
 enum ReportFormat {
     static let magic: [UInt8] = [0x48, 0x4B]
-    static let version: UInt8 = 1
+    static let version: UInt8 = 2
+    /// Agents of the version before wrote it; it has no misses.
+    static let versionWithoutMisses: UInt8 = 1
 
     /// Which of an entry's values are present; an absent one has its default.
     static let hasWrites: UInt8 = 1
     static let hasReplyBytes: UInt8 = 2
     static let hasError: UInt8 = 4
     static let hasSpan: UInt8 = 8
-    static let knownFlags: UInt8 = 15
+    static let hasMisses: UInt8 = 16
+    static let knownFlags: UInt8 = 31
     /// Flags, key length, reads: the least an entry takes.
     static let entryBytesMin = 3
-    /// Magic, version and six values of one byte, then the count of entries.
-    static let headerBytesMax = 3 + 7 * Varint.bytesMax
+    /// Magic and version, six values of any size, and the duration and the count of entries, which are bounded.
+    static let headerBytesMax = 3 + 6 * Varint.bytesMax + 2 * 3
 
     static func flags(of entry: Report.Entry) -> UInt8 {
         (entry.writes > 0 ? hasWrites : 0) | (entry.replyBytes > 0 ? hasReplyBytes : 0)
             | (entry.error > 0 ? hasError : 0) | (entry.sliceSpan != 1 ? hasSpan : 0)
+            | (entry.misses > 0 ? hasMisses : 0)
     }
 
     static func encodedBytes(of entry: Report.Entry) -> Int {
         encodedBytes(
             keyLength: entry.key.count, reads: entry.reads, writes: entry.writes, replyBytes: entry.replyBytes,
-            error: entry.error, sliceSpan: entry.sliceSpan)
+            misses: entry.misses, error: entry.error, sliceSpan: entry.sliceSpan)
     }
 
     static func encodedBytes(
-        keyLength: Int, reads: UInt64, writes: UInt64, replyBytes: UInt64, error: UInt64, sliceSpan: UInt32
+        keyLength: Int, reads: UInt64, writes: UInt64, replyBytes: UInt64, misses: UInt64, error: UInt64,
+        sliceSpan: UInt32
     ) -> Int {
         1 + Varint.bytes(of: UInt64(keyLength)) + keyLength + Varint.bytes(of: reads)
             + (writes > 0 ? Varint.bytes(of: writes) : 0) + (replyBytes > 0 ? Varint.bytes(of: replyBytes) : 0)
-            + (error > 0 ? Varint.bytes(of: error) : 0) + (sliceSpan != 1 ? Varint.bytes(of: UInt64(sliceSpan)) : 0)
+            + (misses > 0 ? Varint.bytes(of: misses) : 0) + (error > 0 ? Varint.bytes(of: error) : 0)
+            + (sliceSpan != 1 ? Varint.bytes(of: UInt64(sliceSpan)) : 0)
     }
 
     static func append(_ entry: Report.Entry, to frame: inout [UInt8]) {
@@ -42,6 +48,7 @@ enum ReportFormat {
         if entry.replyBytes > 0 { Varint.append(entry.replyBytes, to: &frame) }
         if entry.error > 0 { Varint.append(entry.error, to: &frame) }
         if entry.sliceSpan != 1 { Varint.append(UInt64(entry.sliceSpan), to: &frame) }
+        if entry.misses > 0 { Varint.append(entry.misses, to: &frame) }
     }
 }
 
@@ -75,6 +82,7 @@ struct ReportReader {
         var replyBytes: UInt64
         var error: UInt64
         var sliceSpan: UInt32
+        var misses: UInt64
     }
 
     let sequence: UInt64
@@ -84,6 +92,7 @@ struct ReportReader {
     let entryCount: Int
     private let bytes: UnsafeRawBufferPointer
     private let entriesOffset: Int
+    private let knownFlags: UInt8
 
     init(validating bytes: UnsafeRawBufferPointer) throws { try self.init(bytes, isValidated: false) }
 
@@ -107,24 +116,29 @@ struct ReportReader {
             }
         }
         let version = try cursor.byte("version")
-        guard version == ReportFormat.version else {
+        let hasMisses = version == ReportFormat.version
+        guard hasMisses || version == ReportFormat.versionWithoutMisses else {
             throw Cursor.error(
-                at: 2, "version", "expected \(ReportFormat.version), found \(version); the sender is newer or older")
+                at: 2, "version",
+                "expected \(ReportFormat.versionWithoutMisses) or \(ReportFormat.version), found \(version); the sender is newer "
+                    + "or older")
         }
+        knownFlags = hasMisses ? ReportFormat.knownFlags : ReportFormat.knownFlags & ~ReportFormat.hasMisses
         sequence = try cursor.varint("sequence")
         guard sequence > 0 else { throw Cursor.error(at: 3, "sequence", "expected 1 or more, found 0") }
         durationMilliseconds = UInt32(
             try cursor.varint("duration", in: 1...UInt64(DetectionLimits.reportDurationMillisecondsMax)))
         totals = AccessTotals(
             reads: try cursor.varint("total reads"), writes: try cursor.varint("total writes"),
-            replyBytes: try cursor.varint("total reply bytes"))
+            replyBytes: try cursor.varint("total reply bytes"),
+            misses: hasMisses ? try cursor.varint("total misses") : 0)
         unlistedBound = try cursor.varint("unlisted bound")
         let entriesMax = UInt64(bytes.count / ReportFormat.entryBytesMin)
         entryCount = Int(try cursor.varint("entry count", in: 0...entriesMax))
         entriesOffset = cursor.offset
         self.bytes = bytes
         guard !isValidated else { return }
-        for _ in 0..<entryCount { _ = try cursor.entry() }
+        for _ in 0..<entryCount { _ = try cursor.entry(knownFlags) }
         guard cursor.offset == bytes.count else {
             throw Cursor.error(at: cursor.offset, "end", "\(bytes.count - cursor.offset) bytes after the last entry")
         }
@@ -134,7 +148,7 @@ struct ReportReader {
         var cursor = Cursor(bytes: bytes, offset: entriesOffset)
         for _ in 0..<entryCount {
             // init has read the same bytes without an error.
-            guard let entry = try? cursor.entry() else { preconditionFailure("a validated frame changed") }
+            guard let entry = try? cursor.entry(knownFlags) else { preconditionFailure("a validated frame changed") }
             body(entry)
         }
     }
@@ -188,10 +202,10 @@ extension ReportReader {
             return value
         }
 
-        mutating func entry() throws -> Entry {
+        mutating func entry(_ knownFlags: UInt8) throws -> Entry {
             let start = offset
             let flags = try byte("entry flags")
-            guard flags & ~ReportFormat.knownFlags == 0 else {
+            guard flags & ~knownFlags == 0 else {
                 throw Self.error(at: start, "entry flags", "unknown flags in \(flags)")
             }
             let length = Int(try varint("key length", in: 0...UInt64(DetectionLimits.keyBytesMax)))
@@ -207,8 +221,10 @@ extension ReportReader {
             let span =
                 flags & ReportFormat.hasSpan == 0
                 ? 1 : try varint("slice span", in: 2...UInt64(DetectionLimits.tailSlices))
+            let misses = try optional(flags, ReportFormat.hasMisses, "misses")
             return Entry(
-                key: key, reads: reads, writes: writes, replyBytes: replyBytes, error: error, sliceSpan: UInt32(span))
+                key: key, reads: reads, writes: writes, replyBytes: replyBytes, error: error, sliceSpan: UInt32(span),
+                misses: misses)
         }
 
         private mutating func optional(_ flags: UInt8, _ flag: UInt8, _ field: StaticString) throws -> UInt64 {

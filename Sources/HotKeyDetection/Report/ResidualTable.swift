@@ -1,13 +1,21 @@
 /// What an agent has counted of each key and not told yet.
+///
+/// 64 bytes: one line of the cache.
 struct Residual {
+    private static let watchedMark: UInt16 = 1 << 15
+
     var hash: UInt64
-    var counted = AccessTotals()
+    var reads: UInt64 = 0
+    var writes: UInt64 = 0
+    var replyBytes: UInt64 = 0
     /// Errors of the parts in which the counter listed the key, less the counter's bounds of those parts.
     var errorBeyondBounds: Int64 = 0
     /// The accesses of the last slice touched and their error, less the counter's bounds of the parts that list the key.
     var sliceBeyondBounds: Int64 = 0
     var nameOffset: UInt32
-    var nameLength: UInt16
+    var misses: UInt32 = 0
+    /// With whether it is watched in the top bit: names are far shorter.
+    private var nameLengthAndMark: UInt16
     // Slices by the low 16 bits of their number: no record outlives `DetectionLimits.tailSlices` slices.
     /// The first slice with a count that was not told.
     var firstSlice: UInt16
@@ -15,7 +23,40 @@ struct Residual {
     var touchedSlice: UInt16
     /// The last slice that told the key.
     var toldSlice: UInt16
-    var isWatched = false
+
+    /// Of a key without counts.
+    init(hash: UInt64, nameOffset: UInt32, nameLength: UInt16, slice: UInt16) {
+        self.hash = hash
+        self.nameOffset = nameOffset
+        nameLengthAndMark = nameLength
+        firstSlice = slice
+        touchedSlice = slice &- 1
+        toldSlice = slice &- 1
+    }
+
+    var nameLength: UInt16 { nameLengthAndMark & ~Self.watchedMark }
+    var isWatched: Bool { nameLengthAndMark & Self.watchedMark != 0 }
+    var accesses: UInt64 { reads &+ writes }
+    /// Whether everything of it has been told.
+    var isTold: Bool { reads | writes | replyBytes | UInt64(misses) == 0 }
+
+    mutating func watch() { nameLengthAndMark |= Self.watchedMark }
+
+    @inline(__always)
+    mutating func add(_ entry: SliceSummary.Entry) {
+        reads &+= entry.reads
+        writes &+= entry.writes
+        replyBytes &+= entry.replyBytes
+        // A key's misses of a second: far below where they would wrap, and then they stand too low.
+        misses &+= entry.misses
+    }
+
+    mutating func clearCounts() {
+        reads = 0
+        writes = 0
+        replyBytes = 0
+        misses = 0
+    }
 }
 
 /// The residuals of the keys of the last second, in groups that end as a whole.
@@ -259,9 +300,7 @@ final class ResidualTable {
         }
         let slice = UInt16(truncatingIfNeeded: sequence)
         (records + record).initialize(
-            to: Residual(
-                hash: hash, nameOffset: UInt32(offset), nameLength: UInt16(key.count), firstSlice: slice,
-                touchedSlice: slice &- 1, toldSlice: slice &- 1))
+            to: Residual(hash: hash, nameOffset: UInt32(offset), nameLength: UInt16(key.count), slice: slice))
         group.pointee.count &+= 1
         if 2 &* group.pointee.count > group.pointee.cells {
             grow(group)
@@ -294,7 +333,7 @@ final class ResidualTable {
         while group.index[position] != 0 {
             let cell = group.index[position]
             let record = records + (Int(truncatingIfNeeded: cell & 0xFFFF_FFFF) &- 1)
-            if cell >> 32 == tag, record.pointee.hash == hash { record.pointee.isWatched = true }
+            if cell >> 32 == tag, record.pointee.hash == hash { record.pointee.watch() }
             position = (position &+ 1) & (group.cells &- 1)
         }
     }

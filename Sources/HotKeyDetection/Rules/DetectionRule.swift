@@ -23,12 +23,15 @@ public struct DetectionRule: Sendable, Hashable {
     public var reentrySeconds: Double
     /// Writes above this part of the reads make a hot key write-hot.
     public var writeHotRatio: Double
+    /// Reads that find nothing, from this part of the reads on, make a hot key missing-hot.
+    public var missingHotRatio: Double
 
     public init(
         pattern: GlobPattern, thresholdPerSecond: Int = 1_000, thresholdBytesPerSecond: Int = 64 << 20,
         windowMilliseconds: Int = 1_000, confirmationSlices: Int = 2, confirmationOfSlices: Int = 3,
         instantMultiple: Double = 10, leaveRatio: Double = 0.4, coolDownSeconds: Double = 15,
-        minimumHotSeconds: Double = 30, reentrySeconds: Double = 60, writeHotRatio: Double = 0.1
+        minimumHotSeconds: Double = 30, reentrySeconds: Double = 60, writeHotRatio: Double = 0.1,
+        missingHotRatio: Double = 0.8
     ) {
         self.pattern = pattern
         self.thresholdPerSecond = thresholdPerSecond
@@ -42,6 +45,7 @@ public struct DetectionRule: Sendable, Hashable {
         self.minimumHotSeconds = minimumHotSeconds
         self.reentrySeconds = reentrySeconds
         self.writeHotRatio = writeHotRatio
+        self.missingHotRatio = missingHotRatio
     }
 
     /// Throws `invalidRule` naming the field, what it is and what was expected.
@@ -62,6 +66,7 @@ public struct DetectionRule: Sendable, Hashable {
         try check("minimumHotSeconds", minimumHotSeconds, in: 0...86_400)
         try check("reentrySeconds", reentrySeconds, in: 0...86_400)
         try check("writeHotRatio", writeHotRatio, in: 0...1_000)
+        try check("missingHotRatio", missingHotRatio, in: DetectionLimits.missingHotRatioRange)
     }
 
     private func check<Value: Comparable>(_ field: String, _ value: Value, in range: ClosedRange<Value>) throws {

@@ -175,7 +175,8 @@ public final class MergedWindow {
                 entry.key, hash: KeyHash.hash(entry.key, seed: seed), slice: slice,
                 SlidingWindow.Addition(
                     reads: entry.reads / stretch, writes: entry.writes / stretch,
-                    replyBytes: entry.replyBytes / stretch, error: entry.error, credit: credit,
+                    replyBytes: entry.replyBytes / stretch, misses: entry.misses / stretch, error: entry.error,
+                    credit: credit,
                     isSaved: entry.sliceSpan > 1))
             if !isCounted { leftOut = max(leftOut, Self.capped(entry.reads) + Self.capped(entry.writes)) }
         }

@@ -14,6 +14,7 @@ final class SlidingWindow {
         var reads: UInt64
         var writes: UInt64
         var replyBytes: UInt64
+        var misses: UInt64 = 0
         /// Accesses that may be missing from reads and writes.
         var error: UInt64 = 0
         /// Bounds for unlisted keys that this addition replaces: it tells what they left open.
@@ -28,6 +29,7 @@ final class SlidingWindow {
         var saved: UInt32 = 0
         var error: UInt32 = 0
         var credit: UInt32 = 0
+        var misses: UInt32 = 0
         /// 24 bits of precision are enough for a count of bytes that carries no error bound.
         var replyBytes: Float = 0
 
@@ -144,6 +146,7 @@ final class SlidingWindow {
         }
         cell.pointee.error = Self.sum(cell.pointee.error, UInt32(clamping: addition.error))
         cell.pointee.credit = Self.sum(cell.pointee.credit, UInt32(clamping: addition.credit))
+        cell.pointee.misses = Self.sum(cell.pointee.misses, UInt32(clamping: addition.misses))
         cell.pointee.replyBytes += Float(addition.replyBytes)
         if !state.pointee.isNoted, !state.pointee.isTracked,
             Double(cell.pointee.reads) + Double(cell.pointee.writes) >= noteworthy.accesses
@@ -358,7 +361,7 @@ final class SlidingWindow {
             let cell = cell(age)
             return SliceCounts(
                 reads: Double(cell.reads), writes: Double(cell.writes), saved: Double(cell.saved),
-                bytes: Double(cell.replyBytes))
+                bytes: Double(cell.replyBytes), misses: Double(cell.misses))
         }
     }
 }

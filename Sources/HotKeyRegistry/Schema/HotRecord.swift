@@ -22,6 +22,8 @@ public enum HotKind: String, Codable, Sendable, Hashable, CaseIterable {
     case write
     /// By the bytes of its replies.
     case big
+    /// Most reads find nothing: never copied.
+    case missing
 
     public init(from decoder: any Decoder) throws { try self.init(wordFrom: decoder) }
 }
@@ -35,6 +37,8 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
     public var readsPerSecond: Double
     public var writesPerSecond: Double
     public var bytesPerSecond: Double
+    /// Of the reads: those that find nothing.
+    public var missesPerSecond: Double
     /// The most by which the true rate of reads and writes together may be above or below the two rates together.
     public var errorPerSecond: Double
     /// Copies beside the original; nil for what the key's rule says.
@@ -46,8 +50,8 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
 
     public init(
         key: KeyName, state: HotState, kind: HotKind = .read, readsPerSecond: Double = 0, writesPerSecond: Double = 0,
-        bytesPerSecond: Double = 0, errorPerSecond: Double = 0, copies: Int? = nil, sources: [String] = [],
-        since: Timestamp
+        bytesPerSecond: Double = 0, missesPerSecond: Double = 0, errorPerSecond: Double = 0, copies: Int? = nil,
+        sources: [String] = [], since: Timestamp
     ) {
         self.key = key
         self.state = state
@@ -55,6 +59,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
         self.readsPerSecond = readsPerSecond
         self.writesPerSecond = writesPerSecond
         self.bytesPerSecond = bytesPerSecond
+        self.missesPerSecond = missesPerSecond
         self.errorPerSecond = errorPerSecond
         self.copies = copies
         self.sources = sources
@@ -73,7 +78,8 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
     }
 
     enum CodingKeys: String, CodingKey, CaseIterable {
-        case key, state, kind, readsPerSecond, writesPerSecond, bytesPerSecond, errorPerSecond, copies, sources, since
+        case key, state, kind, readsPerSecond, writesPerSecond, bytesPerSecond, missesPerSecond, errorPerSecond, copies,
+            sources, since
     }
 
     public init(from decoder: any Decoder) throws {
@@ -87,6 +93,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
         readsPerSecond = try fields.decode(.readsPerSecond, default: 0)
         writesPerSecond = try fields.decode(.writesPerSecond, default: 0)
         bytesPerSecond = try fields.decode(.bytesPerSecond, default: 0)
+        missesPerSecond = try fields.decode(.missesPerSecond, default: 0)
         errorPerSecond = try fields.decode(.errorPerSecond, default: 0)
         copies = try fields.decodeIfPresent(Int.self, forKey: .copies)
         sources = try fields.decode(.sources, default: [])
@@ -106,6 +113,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
         try fields.encode(readsPerSecond, forKey: .readsPerSecond)
         if writesPerSecond != 0 { try fields.encode(writesPerSecond, forKey: .writesPerSecond) }
         if bytesPerSecond != 0 { try fields.encode(bytesPerSecond, forKey: .bytesPerSecond) }
+        if missesPerSecond != 0 { try fields.encode(missesPerSecond, forKey: .missesPerSecond) }
         if errorPerSecond != 0 { try fields.encode(errorPerSecond, forKey: .errorPerSecond) }
         try fields.encodeIfPresent(copies, forKey: .copies)
         if !sources.isEmpty { try fields.encode(sources, forKey: .sources) }
@@ -117,7 +125,8 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
             state != .cold, "state", expected: "\"candidate\", \"hot\" or \"cooling\": a cold key has no record")
         for (name, rate) in [
             ("readsPerSecond", readsPerSecond), ("writesPerSecond", writesPerSecond),
-            ("bytesPerSecond", bytesPerSecond), ("errorPerSecond", errorPerSecond),
+            ("bytesPerSecond", bytesPerSecond), ("missesPerSecond", missesPerSecond),
+            ("errorPerSecond", errorPerSecond),
         ] {
             try require(rate >= 0 && rate <= 1e15, .field(name), expected: "a rate of 0 or more")
         }
@@ -146,8 +155,8 @@ public struct HotChange: Codable, Sendable, Hashable {
     /// The fields of a record and `version`, in one mapping. `version` is a type of key of its own so that decoding a
     /// record still refuses it.
     private enum CodingKeys: String, CodingKey, CaseIterable {
-        case version, key, state, kind, readsPerSecond, writesPerSecond, bytesPerSecond, errorPerSecond, copies,
-            sources, since
+        case version, key, state, kind, readsPerSecond, writesPerSecond, bytesPerSecond, missesPerSecond,
+            errorPerSecond, copies, sources, since
     }
 
     public init(from decoder: any Decoder) throws {
@@ -166,6 +175,7 @@ public struct HotChange: Codable, Sendable, Hashable {
             readsPerSecond: try fields.decode(.readsPerSecond, default: 0),
             writesPerSecond: try fields.decode(.writesPerSecond, default: 0),
             bytesPerSecond: try fields.decode(.bytesPerSecond, default: 0),
+            missesPerSecond: try fields.decode(.missesPerSecond, default: 0),
             errorPerSecond: try fields.decode(.errorPerSecond, default: 0),
             copies: try fields.decodeIfPresent(Int.self, forKey: .copies),
             sources: try fields.decode(.sources, default: []),

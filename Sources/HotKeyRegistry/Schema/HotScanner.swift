@@ -94,8 +94,13 @@ struct HotScanner {
             guard let value = number(), take(",") else { return nil }
             errorPerSecond = value
         }
-        guard take("\"key\":"), let key = key(), take(",\"kind\":"), let kind = kind(),
-            take(",\"readsPerSecond\":"), let readsPerSecond = number(), take(",\"since\":"), let since = timestamp()
+        guard take("\"key\":"), let key = key(), take(",\"kind\":"), let kind = kind() else { return nil }
+        var missesPerSecond = 0.0
+        if take(",\"missesPerSecond\":") {
+            guard let value = number() else { return nil }
+            missesPerSecond = value
+        }
+        guard take(",\"readsPerSecond\":"), let readsPerSecond = number(), take(",\"since\":"), let since = timestamp()
         else { return nil }
         var sources: [String] = []
         if take(",\"sources\":[") {
@@ -110,8 +115,8 @@ struct HotScanner {
         }
         let record = HotRecord(
             key: key, state: state, kind: kind, readsPerSecond: readsPerSecond, writesPerSecond: writesPerSecond,
-            bytesPerSecond: bytesPerSecond, errorPerSecond: errorPerSecond, copies: copies.map(Int.init),
-            sources: sources, since: since)
+            bytesPerSecond: bytesPerSecond, missesPerSecond: missesPerSecond, errorPerSecond: errorPerSecond,
+            copies: copies.map(Int.init), sources: sources, since: since)
         guard (try? record.validate()) != nil else { return nil }
         return record
     }
@@ -148,7 +153,8 @@ struct HotScanner {
     private mutating func kind() -> HotKind? {
         if take("\"read\"") { return .read }
         if take("\"write\"") { return .write }
-        return take("\"big\"") ? .big : nil
+        if take("\"big\"") { return .big }
+        return take("\"missing\"") ? .missing : nil
     }
 
     private mutating func state() -> HotState? {

@@ -67,6 +67,8 @@ public struct Rule: Codable, Sendable, Hashable {
     public var reentrySeconds: Double
     /// Above this share of writes to reads a key is write-hot: never cached nor copied.
     public var writeHotRatio: Double
+    /// From this share of reads that find nothing on, a key is missing-hot: never copied, and its absence is cached shortly.
+    public var missingHotRatio: Double
     public var action: Action
     /// Copies beside the original.
     public var copies: Int
@@ -82,7 +84,8 @@ public struct Rule: Codable, Sendable, Hashable {
         windowMilliseconds: Int = 1_000, confirmSlices: Int = 2, confirmOfSlices: Int = 3, instantMultiple: Double = 10,
         leaveRatio: Double = 0.4, coolDownSeconds: Double = 15,
         minimumHotSeconds: Double = 30, reentrySeconds: Double = 60, writeHotRatio: Double = 0.1,
-        action: Action = .both, copies: Int = 3, replicaReads: Bool = false, stalenessCapMilliseconds: Int = 1_000,
+        missingHotRatio: Double = 0.8, action: Action = .both, copies: Int = 3, replicaReads: Bool = false,
+        stalenessCapMilliseconds: Int = 1_000,
         staleOnErrorCapSeconds: Double = 60
     ) {
         self.pattern = pattern
@@ -97,6 +100,7 @@ public struct Rule: Codable, Sendable, Hashable {
         self.minimumHotSeconds = minimumHotSeconds
         self.reentrySeconds = reentrySeconds
         self.writeHotRatio = writeHotRatio
+        self.missingHotRatio = missingHotRatio
         self.action = action
         self.copies = copies
         self.replicaReads = replicaReads
@@ -107,7 +111,8 @@ public struct Rule: Codable, Sendable, Hashable {
     private enum CodingKeys: String, CodingKey, CaseIterable {
         case pattern, thresholdPerSecond, thresholdBytesPerSecond, windowMilliseconds, confirmSlices, confirmOfSlices,
             instantMultiple,
-            leaveRatio, coolDownSeconds, minimumHotSeconds, reentrySeconds, writeHotRatio, action, copies,
+            leaveRatio, coolDownSeconds, minimumHotSeconds, reentrySeconds, writeHotRatio, missingHotRatio, action,
+            copies,
             replicaReads,
             stalenessCapMilliseconds, staleOnErrorCapSeconds
     }
@@ -126,6 +131,7 @@ public struct Rule: Codable, Sendable, Hashable {
         minimumHotSeconds = try fields.decode(.minimumHotSeconds, default: minimumHotSeconds)
         reentrySeconds = try fields.decode(.reentrySeconds, default: reentrySeconds)
         writeHotRatio = try fields.decode(.writeHotRatio, default: writeHotRatio)
+        missingHotRatio = try fields.decode(.missingHotRatio, default: missingHotRatio)
         action = try fields.decode(.action, default: action)
         copies = try fields.decode(.copies, default: copies)
         replicaReads = try fields.decode(.replicaReads, default: replicaReads)
@@ -155,6 +161,7 @@ extension Rule: Validating {
         try require(minimumHotSeconds, in: seconds, "minimumHotSeconds")
         try require(reentrySeconds, in: seconds, "reentrySeconds")
         try require(writeHotRatio, in: 0...1_000, "writeHotRatio")
+        try require(missingHotRatio, in: 0.1...1, "missingHotRatio")
         try require(copies, in: 0...RegistryLimits.copiesMax, "copies")
         try require(
             stalenessCapMilliseconds, in: 0...RegistryLimits.stalenessCapMillisecondsMax, "stalenessCapMilliseconds")

@@ -15,6 +15,8 @@ public struct SourceDocument: RegistryDocument {
         public var readsPerSecond: Double
         public var writesPerSecond: Double
         public var bytesPerSecond: Double
+        /// Of the reads: those that find nothing.
+        public var missesPerSecond: Double
         /// The most by which the true rate of reads and writes together may be above or below the two rates together.
         public var errorPerSecond: Double
         /// The proposal counts until then, by the coordinator's clock.
@@ -22,18 +24,19 @@ public struct SourceDocument: RegistryDocument {
 
         public init(
             key: KeyName, readsPerSecond: Double, writesPerSecond: Double = 0, bytesPerSecond: Double = 0,
-            errorPerSecond: Double = 0, expiresAt: Timestamp
+            missesPerSecond: Double = 0, errorPerSecond: Double = 0, expiresAt: Timestamp
         ) {
             self.key = key
             self.readsPerSecond = readsPerSecond
             self.writesPerSecond = writesPerSecond
             self.bytesPerSecond = bytesPerSecond
+            self.missesPerSecond = missesPerSecond
             self.errorPerSecond = errorPerSecond
             self.expiresAt = expiresAt
         }
 
         private enum CodingKeys: String, CodingKey, CaseIterable {
-            case key, readsPerSecond, writesPerSecond, bytesPerSecond, errorPerSecond, expiresAt
+            case key, readsPerSecond, writesPerSecond, bytesPerSecond, missesPerSecond, errorPerSecond, expiresAt
         }
 
         public init(from decoder: any Decoder) throws {
@@ -42,6 +45,7 @@ public struct SourceDocument: RegistryDocument {
             readsPerSecond = try fields.decode(Double.self, forKey: .readsPerSecond)
             writesPerSecond = try fields.decode(.writesPerSecond, default: 0)
             bytesPerSecond = try fields.decode(.bytesPerSecond, default: 0)
+            missesPerSecond = try fields.decode(.missesPerSecond, default: 0)
             errorPerSecond = try fields.decode(.errorPerSecond, default: 0)
             expiresAt = try fields.decode(Timestamp.self, forKey: .expiresAt)
         }
@@ -49,7 +53,8 @@ public struct SourceDocument: RegistryDocument {
         public func validate() throws {
             for (name, rate) in [
                 ("readsPerSecond", readsPerSecond), ("writesPerSecond", writesPerSecond),
-                ("bytesPerSecond", bytesPerSecond), ("errorPerSecond", errorPerSecond),
+                ("bytesPerSecond", bytesPerSecond), ("missesPerSecond", missesPerSecond),
+                ("errorPerSecond", errorPerSecond),
             ] {
                 try require(rate >= 0 && rate <= 1e15, .field(name), expected: "a rate of 0 or more")
             }

@@ -1,12 +1,12 @@
 import RESP
 
-/// Where the fields of a CSV stand, as its first line says: `time` (seconds) and `key` are needed; `op`, `count` and `bytes` may be
-/// there, in any order. A column without a name is passed over.
+/// Where the fields of a CSV stand, as its first line says: `time` (seconds) and `key` are needed; `op`, `count`, `bytes` and
+/// `misses` may be there, in any order. A column without a name is passed over.
 ///
 /// Fields are those of RFC 4180, but for line breaks: a line is a request. Keys are bytes, whatever their encoding.
 struct CSVColumns: Sendable, Hashable {
     private enum Column: String, CaseIterable {
-        case time, key, op, count, bytes
+        case time, key, op, count, bytes, misses
     }
     private var places: [Column: Int] = [:]
     private let columnCount: Int
@@ -48,9 +48,12 @@ struct CSVColumns: Sendable, Hashable {
         let replyBytes = try field(.bytes).map { bytes throws(TraceError) in
             try Self.number(bytes, "bytes", max: UInt64(Int32.max))
         }
-        let access = try Self.access(
+        var access = try Self.access(
             field(.op) ?? Self.readWord, key: fields[places[.key]!], count: UInt32(count ?? 1),
             replyBytes: Int(replyBytes ?? 0))
+        if let misses = field(.misses) {
+            access.misses = UInt32(try Self.number(misses, "misses", max: UInt64(access.reads)))
+        }
         return .request(TraceRequest(nanoseconds: nanoseconds, accesses: [access]))
     }
 

@@ -6,19 +6,22 @@ public struct TraceRequest: Sendable, Hashable {
         public var writes: UInt32
         /// Of the replies; 0 where the trace does not tell.
         public var replyBytes: Int
+        /// Of the reads: those that found nothing; 0 where the trace does not tell.
+        public var misses: UInt32
         /// Whether an agent may answer it from its memory.
         public var isRepeatable: Bool
         /// Whether a copy can answer it: `GET` alone.
         public var isCopyRead: Bool
 
         public init(
-            key: [UInt8], reads: UInt32, writes: UInt32 = 0, replyBytes: Int = 0, isRepeatable: Bool = true,
-            isCopyRead: Bool = true
+            key: [UInt8], reads: UInt32, writes: UInt32 = 0, replyBytes: Int = 0, misses: UInt32 = 0,
+            isRepeatable: Bool = true, isCopyRead: Bool = true
         ) {
             self.key = key
             self.reads = reads
             self.writes = writes
             self.replyBytes = replyBytes
+            self.misses = misses
             self.isRepeatable = isRepeatable
             self.isCopyRead = isCopyRead
         }

@@ -198,7 +198,7 @@ final class ClusterRequest: UpstreamRequest {
     // MARK: The end
 
     private func deliver(_ reply: ReplyView, _ sentAt: UInt64) {
-        if counter != 0 { loop.recorder?.addReplyBytes(counter, reply.length) }
+        if counter != 0 { loop.count(reply, counter, isMiss: reply.isNull) }
         // What became hot after the command had left: a change of the hot set waits for what is on its way to the keys' homes, and
         // this one may have been on none while it did.
         guard timesResent > 0, keys.mayWrite else { return pass(reply, sentAt) }

@@ -13,6 +13,16 @@ struct ReplyView {
 
     var isError: Bool { bytes[0] == UInt8(ascii: "-") || bytes[0] == UInt8(ascii: "!") }
 
+    /// No value: `$-1`, `*-1` or `_`. Asked by length first, because the bytes of a reply that was streamed are not its own.
+    @inline(__always)
+    var isNull: Bool { length <= RedisProxyLimits.nullReplyBytesMax && Self.isNull(bytes[0], bytes[1]) }
+
+    @inline(__always)
+    static func isNull(_ first: UInt8, _ second: UInt8) -> Bool {
+        first == UInt8(ascii: "_")
+            || second == UInt8(ascii: "-") && (first == UInt8(ascii: "$") || first == UInt8(ascii: "*"))
+    }
+
     /// The node answers, but only to say that it serves nobody now: it loads its data, a script holds it up, or it is a replica
     /// that has lost its primary.
     @inline(__always)
@@ -56,6 +66,16 @@ struct ReplyView {
 
     /// The reply to be kept for long: in memory of its own.
     func copied() -> ByteBuffer { ByteBuffer(bytes: bytes) }
+}
+
+extension ByteBuffer {
+    /// As ``ReplyView/isNull``, of a reply that is held.
+    var isNullReply: Bool {
+        guard readableBytes <= RedisProxyLimits.nullReplyBytesMax,
+            let start = getInteger(at: readerIndex, as: UInt16.self)
+        else { return false }
+        return ReplyView.isNull(UInt8(start >> 8), UInt8(truncatingIfNeeded: start))
+    }
 }
 
 /// Where a reply goes once it is known. Every sink is completed exactly once.

@@ -121,6 +121,17 @@ final class HotRead: UpstreamRequest {
         if let failure { fail(failure, replica.node.node) }
     }
 
+    /// A copy that is empty, or a replica that has nothing, says nothing of the key: home is asked next.
+    override func isMiss(_ reply: ReplyView) -> Bool {
+        switch place {
+        case .home: return reply.isNull
+        case .copy:
+            if case .missing = StoredCopy(reply.bytes) { return true }
+            return false
+        case .replica: return false
+        }
+    }
+
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
         switch place {
         case .replica(let replica, let heldUntil): receiveFromReplica(replica, heldUntil, reply)
@@ -204,7 +215,10 @@ final class HotRead: UpstreamRequest {
             } else {
                 loop.cache.fillFailed(token)
             }
-            for waiter in loop.takeWaiting(token) { waiter.deliver(reply) }
+            for read in loop.takeWaiting(token) {
+                loop.countLocal(reply, read.counter)
+                read.sink.deliver(reply)
+            }
         }
         deliver(reply)
     }
@@ -230,11 +244,15 @@ final class HotRead: UpstreamRequest {
         let waiters = token.map { loop.takeWaiting($0) } ?? []
         if failure.meansUnreachable, let stale = loop.staleValue(of: key, command, version) {
             loop.statistics.staleAnswers &+= UInt64(waiters.count + 1)
-            for waiter in waiters { waiter.deliver(stale) }
+            loop.countLocal(stale, counter)
+            for read in waiters {
+                loop.countLocal(stale, read.counter)
+                read.sink.deliver(stale)
+            }
             deliver(stale)
         } else {
             let text = failure.text(node)
-            for waiter in waiters { waiter.fail(text) }
+            for read in waiters { read.sink.fail(text) }
             if isAstray { sink.session?.readsAstray -= 1 }
             sink.fail(text)
         }

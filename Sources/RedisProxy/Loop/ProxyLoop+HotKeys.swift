@@ -50,18 +50,18 @@ extension ProxyLoop {
         switch cache.lookup(index: index, command: command, protocolVersion: version.rawValue, now: now) {
         case .hit(let reply):
             statistics.localHits &+= 1
-            if counter != 0 { recorder?.addReplyBytes(counter, reply.readableBytes) }
+            countLocal(reply, counter)
             sink.deliver(reply)
         case .refresh(let reply, let token):
             statistics.localHits &+= 1
-            if counter != 0 { recorder?.addReplyBytes(counter, reply.readableBytes) }
+            countLocal(reply, counter)
             sink.deliver(reply)
             fetch(index, command, isGet: isGet, version, counter: 0, sink: .none, token: token)
         case .fill(let token):
             fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: token)
         case .wait(let token):
             statistics.fillWaits &+= 1
-            waiting[token, default: []].append(sink)
+            waiting[token, default: []].append(WaitingRead(sink: sink, counter: counter))
             // The read that it waits for may go astray.
             sink.session?.readsAstray += 1
         case .bypass:
@@ -70,10 +70,21 @@ extension ProxyLoop {
     }
 
     /// Those who wait for a fill, to be answered now.
-    func takeWaiting(_ token: FillToken) -> [ReplySink] {
-        let sinks = waiting.removeValue(forKey: token) ?? []
-        for sink in sinks { sink.session?.readsAstray -= 1 }
-        return sinks
+    func takeWaiting(_ token: FillToken) -> [WaitingRead] {
+        let reads = waiting.removeValue(forKey: token) ?? []
+        for read in reads { read.sink.session?.readsAstray -= 1 }
+        return reads
+    }
+
+    @inline(__always)
+    func count(_ reply: ReplyView, _ counter: UInt64, isMiss: Bool) {
+        recorder?.addReply(counter, bytes: reply.length, isMiss: isMiss)
+    }
+
+    /// A reply that no node has sent for this read.
+    func countLocal(_ reply: ByteBuffer, _ counter: UInt64) {
+        guard counter != 0 else { return }
+        recorder?.addReply(counter, bytes: reply.readableBytes, isMiss: reply.isNullReply)
     }
 
     private func fetch(
@@ -207,6 +218,12 @@ extension ProxyLoop {
             }
         }
     }
+}
+
+/// A read that another one's fill will answer.
+struct WaitingRead {
+    let sink: ReplySink
+    let counter: UInt64
 }
 
 /// Counts the other loops' answers; on the loop that asked.

@@ -69,7 +69,7 @@ final class ProxyLoop {
     /// By the index of ``table``.
     var gates: [CopyReadGate] = []
     /// Reads that wait for another's fill.
-    var waiting: [FillToken: [ReplySink]] = [:]
+    var waiting: [FillToken: [WaitingRead]] = [:]
 
     var sessions: [ObjectIdentifier: FrontSession] = [:]
     var subscribers: [String: [ObjectIdentifier: FrontSession]] = [:]

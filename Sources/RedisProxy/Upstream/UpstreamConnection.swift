@@ -434,10 +434,10 @@ final class UpstreamConnection: ChannelInboundHandler {
         if !isDedicated { node.answered(entry, reply) }
         switch entry.target {
         case .client(let session, let slot):
-            if entry.counter != 0 { node.loop.recorder?.addReplyBytes(entry.counter, reply.length) }
+            if entry.counter != 0 { node.loop.count(reply, entry.counter, isMiss: reply.isNull) }
             session.complete(slot, reply)
         case .request(let request):
-            if entry.counter != 0 { node.loop.recorder?.addReplyBytes(entry.counter, reply.length) }
+            if entry.counter != 0 { node.loop.count(reply, entry.counter, isMiss: request.isMiss(reply)) }
             request.receive(reply, sentAt: entry.sentAt)
         case .nobody:
             break

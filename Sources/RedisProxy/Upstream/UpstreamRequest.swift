@@ -51,6 +51,8 @@ enum UpstreamFailure {
 class UpstreamRequest {
     func receive(_ reply: ReplyView, sentAt: UInt64) {}
     func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {}
+    /// Whether its reply says that the key has no value.
+    func isMiss(_ reply: ReplyView) -> Bool { reply.isNull }
     /// Where its reply goes as it is: a large one goes there while it still arrives. ``receive(_:sentAt:)`` follows at its end, with the
     /// header alone.
     var streamPlace: (session: FrontSession, slot: UInt32)? { nil }

@@ -74,6 +74,7 @@ struct GetReport: Report {
             let bound = NumberText.rate(record.errorPerSecond)
             fields.add("reads/s", NumberText.rate(record.readsPerSecond) + (bound == "0" ? "" : " (±\(bound))"))
             fields.add("writes/s", NumberText.rate(record.writesPerSecond))
+            if let misses = record.missesPerSecond, misses > 0 { fields.add("misses/s", NumberText.rate(misses)) }
             if let bytes = record.bytesPerSecond, bytes > 0 { fields.add("bytes/s", NumberText.rate(bytes)) }
         }
         fields.add("copies", record.copies.map(String.init))

@@ -35,13 +35,14 @@ struct ListReport: Report {
     func text(_ terminal: Terminal) -> String {
         var table = Table(columns: [
             .key("KEY"), .text("STATE"), .text("KIND"), .number("READS/S"), .number("±"), .number("WRITES/S"),
-            .number("COPIES"), .number("SINCE"), .freeText("DECIDED"),
+            .number("MISSES/S"), .number("COPIES"), .number("SINCE"), .freeText("DECIDED"),
         ])
         for row in keys {
             table.add(
                 row.key.description, row.stateText, row.kind?.rawValue ?? "-", NumberText.rate(row.readsPerSecond),
                 NumberText.rate(row.errorPerSecond), NumberText.rate(row.writesPerSecond),
-                row.copies.map(String.init) ?? "rule", row.since.map { TimeText.age($0, now: readAt) } ?? "-",
+                NumberText.rate(row.missesPerSecond), row.copies.map(String.init) ?? "rule",
+                row.since.map { TimeText.age($0, now: readAt) } ?? "-",
                 row.decision?.summary(now: readAt) ?? "-")
         }
         var text = keys.isEmpty ? "No key is hot, pinned or denied in \(app).\n" : table.text(terminal)

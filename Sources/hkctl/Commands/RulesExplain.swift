@@ -95,6 +95,7 @@ struct RulesExplainReport: Report {
                 + span(rule.minimumHotSeconds))
         fields.add("comes back", "without confirmation within \(span(rule.reentrySeconds))")
         fields.add("write-hot", "when writes pass \(Int64((rule.writeHotRatio * 100).rounded())) % of the reads")
+        fields.add("missing-hot", "when \(Int64((rule.missingHotRatio * 100).rounded())) % of the reads find nothing")
         fields.add(
             "action",
             "\(rule.action.rawValue), \(rule.copies) copies"

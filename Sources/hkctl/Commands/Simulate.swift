@@ -9,7 +9,7 @@ struct Simulate: AsyncParsableCommand {
         abstract: "What would have been hot in a trace, when, and the load taken off each node.",
         discussion: """
             The trace is what 'redis-cli MONITOR' printed, or CSV whose first line names its columns: time (seconds) and key, \
-            and as wanted op (read, write or a Redis command), count and bytes (of replies). It is read line by line and must \
+            and as wanted op (read, write or a Redis command), count, bytes (of replies) and misses (of the reads). It is read line by line and must \
             be sorted by time. The agents' own code counts, reports and decides; nothing is changed anywhere.
 
             What is not given is asked of the registry; with --rules, and --nodes or --topology, ZooKeeper is not needed.

@@ -81,7 +81,9 @@ struct ExplainReport: Report {
         if let live {
             fields.add(
                 "now",
-                Self.rates(live.readsPerSecond, live.writesPerSecond, live.errorPerSecond, live.bytesPerSecond)
+                Self.rates(
+                    live.readsPerSecond, live.writesPerSecond, live.errorPerSecond, live.bytesPerSecond,
+                    live.missesPerSecond ?? 0)
                     + (share.map { ", \(TopReport.percent($0)) of all" } ?? "") + ", says \(coordinator ?? "?")")
         } else {
             fields.add("now", "not known: \(liveProblem ?? "")")
@@ -89,7 +91,9 @@ struct ExplainReport: Report {
         if let reads = record.readsPerSecond {
             fields.add(
                 "when published",
-                Self.rates(reads, record.writesPerSecond ?? 0, record.errorPerSecond ?? 0, record.bytesPerSecond ?? 0))
+                Self.rates(
+                    reads, record.writesPerSecond ?? 0, record.errorPerSecond ?? 0, record.bytesPerSecond ?? 0,
+                    record.missesPerSecond ?? 0))
         }
         fields.add("since", record.since.map { "\($0) (\(TimeText.age($0, now: readAt)))" })
         fields.add("sources", record.sources.isEmpty ? nil : record.sources.joined(separator: ", "))
@@ -100,9 +104,12 @@ struct ExplainReport: Report {
         return fields.text(terminal) + "\n" + rules.text(terminal) + "\n" + agentsText(terminal)
     }
 
-    private static func rates(_ reads: Double, _ writes: Double, _ error: Double, _ bytes: Double) -> String {
+    private static func rates(
+        _ reads: Double, _ writes: Double, _ error: Double, _ bytes: Double, _ misses: Double
+    ) -> String {
         "\(NumberText.rate(reads)) reads/s, \(NumberText.rate(writes)) writes/s (±\(NumberText.rate(error)))"
             + (bytes > 0 ? ", \(NumberText.rate(bytes)) bytes/s" : "")
+            + (misses > 0 ? ", \(NumberText.rate(misses)) misses/s" : "")
     }
 
     private func agentsText(_ terminal: Terminal) -> String {
@@ -208,12 +215,16 @@ struct HeatReason {
         var sentences = ["\(what) of \(name)" + (now == nil ? ", when it was published" : "")]
         let detected = report.live?.detected ?? record.detected?.rawValue ?? "cold"
         if let stay = Self.stay(detected, heat: max(bytesHeat, accessHeat), rule) { sentences.append(stay) }
-        switch record.kind {
+        switch record.kind ?? report.live?.kind.flatMap(HotKind.init(rawValue:)) {
         case .write:
             sentences.append(
                 "write-hot: writes pass \(TopReport.percent(rule.writeHotRatio)) of the reads, so it is neither cached nor copied"
             )
         case .big: sentences.append("hot by its bytes: kept on the hosts, not copied")
+        case .missing:
+            sentences.append(
+                "missing-hot: from \(TopReport.percent(rule.missingHotRatio)) of the reads on that find nothing; that it is not there "
+                    + "is kept on the hosts for a moment, and not copied")
         case .read, nil: break
         }
         return sentences

@@ -11,6 +11,8 @@ struct KeyRow: Encodable, Sendable {
     var readsPerSecond: Double?
     var writesPerSecond: Double?
     var bytesPerSecond: Double?
+    /// Of the reads: those that find nothing.
+    var missesPerSecond: Double?
     var errorPerSecond: Double?
     /// Nil for what the key's rule says.
     var copies: Int?
@@ -33,6 +35,7 @@ struct KeyRow: Encodable, Sendable {
         readsPerSecond = record?.readsPerSecond
         writesPerSecond = record?.writesPerSecond
         bytesPerSecond = record?.bytesPerSecond
+        missesPerSecond = record?.missesPerSecond
         errorPerSecond = record?.errorPerSecond
         copies = pin?.copies ?? record?.copies
         sources = record?.sources ?? []

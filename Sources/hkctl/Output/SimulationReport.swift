@@ -15,6 +15,8 @@ struct SimulationReport: Report {
         var requests: UInt64
         var reads: UInt64
         var writes: UInt64
+        /// Of the reads, where the trace tells.
+        var misses: UInt64
         var commandsWithoutKeys: Int
         var commandsOfScripts: Int
         var unknownCommands: Int
@@ -29,6 +31,7 @@ struct SimulationReport: Report {
         var cause: String
         var readsPerSecond: Double
         var writesPerSecond: Double
+        var missesPerSecond: Double
         var errorPerSecond: Double
     }
     struct Key: Encodable, Sendable {
@@ -72,7 +75,8 @@ struct SimulationReport: Report {
             file: reading.name, format: reading.format?.rawValue ?? "", lines: reading.lines,
             startSeconds: Self.seconds(result.startNanoseconds),
             durationSeconds: Self.seconds(result.durationNanoseconds), requests: result.requests, reads: result.reads,
-            writes: result.writes, commandsWithoutKeys: reading.withoutKeys, commandsOfScripts: reading.ofScripts,
+            writes: result.writes, misses: result.misses, commandsWithoutKeys: reading.withoutKeys,
+            commandsOfScripts: reading.ofScripts,
             unknownCommands: reading.unknownCommands, backwardRequests: result.backwardRequests,
             hasUnfinishedLine: reading.hasUnfinishedLine)
         self.agents = agents
@@ -98,7 +102,10 @@ struct SimulationReport: Report {
         var fields = Fields()
         fields.add("trace", "\(trace.file), \(trace.format), \(NumberText.count(trace.lines, "line"))")
         fields.add("time", Self.text(trace.durationSeconds))
-        fields.add("requests", "\(trace.requests), of keys \(trace.reads) reads and \(trace.writes) writes")
+        fields.add(
+            "requests",
+            "\(trace.requests), of keys \(trace.reads) reads and \(trace.writes) writes"
+                + (trace.misses > 0 ? "; \(trace.misses) misses" : ""))
         var left: [String] = []
         if trace.commandsWithoutKeys > 0 { left.append("\(trace.commandsWithoutKeys) without keys") }
         if trace.commandsOfScripts > 0 { left.append("\(trace.commandsOfScripts) of scripts") }
@@ -180,6 +187,6 @@ extension SimulationReport.Spell {
             coolingAtSeconds: spell.coolingAt.map(SimulationReport.seconds),
             coldAtSeconds: spell.coldAt.map(SimulationReport.seconds), cause: spell.cause.rawValue,
             readsPerSecond: spell.sample.readsPerSecond, writesPerSecond: spell.sample.writesPerSecond,
-            errorPerSecond: spell.sample.errorPerSecond)
+            missesPerSecond: spell.sample.missesPerSecond, errorPerSecond: spell.sample.errorPerSecond)
     }
 }

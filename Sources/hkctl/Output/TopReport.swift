@@ -36,9 +36,11 @@ struct TopReport: Report {
         var share: Double?
         /// Of the key's own accesses.
         var writeShare: Double?
+        /// Of the key's reads.
+        var missShare: Double?
         var trend: RateTrend?
 
-        private enum CodingKeys: String, CodingKey { case share, writeShare, trend }
+        private enum CodingKeys: String, CodingKey { case share, writeShare, missShare, trend }
 
         func encode(to encoder: any Encoder) throws {
             // Two containers of one encoder write into one object.
@@ -46,6 +48,7 @@ struct TopReport: Report {
             var fields = encoder.container(keyedBy: CodingKeys.self)
             try fields.encodeIfPresent(share, forKey: .share)
             try fields.encodeIfPresent(writeShare, forKey: .writeShare)
+            try fields.encodeIfPresent(missShare, forKey: .missShare)
             try fields.encodeIfPresent(trend, forKey: .trend)
         }
     }
@@ -56,6 +59,7 @@ struct TopReport: Report {
     var agents: Int?
     var readsPerSecond: Double?
     var writesPerSecond: Double?
+    var missesPerSecond: Double?
     var hotKeys: Int?
     var keys: [Key] = []
     var readAt: Timestamp
@@ -72,6 +76,7 @@ struct TopReport: Report {
         agents = live.agents
         readsPerSecond = live.readsPerSecond
         writesPerSecond = live.writesPerSecond
+        missesPerSecond = live.missesPerSecond
         hotKeys = live.hotKeys
         let all = live.readsPerSecond + live.writesPerSecond
         keys = live.keys.map { key in
@@ -79,7 +84,8 @@ struct TopReport: Report {
             return Key(
                 // A sum that a report brings late may be older than the second that all traffic is taken of.
                 live: key, share: all > 0 ? min(1, rate / all) : nil,
-                writeShare: rate > 0 ? key.writesPerSecond / rate : nil, trend: trends[key.key])
+                writeShare: rate > 0 ? key.writesPerSecond / rate : nil, missShare: Self.missShare(key),
+                trend: trends[key.key])
         }
         readAt = .now
     }
@@ -94,7 +100,7 @@ struct TopReport: Report {
         var table = Table(columns: [
             .key("KEY"), .number("RATE/S"), .number("±"), .number("SHARE"), .text("TREND"), .text("STATE"),
             .text("KIND"),
-            .number("WRITES"), .number("HEAT"), .text("ACTION"), .number("SINCE"),
+            .number("WRITES"), .number("MISSES"), .number("HEAT"), .text("ACTION"), .number("SINCE"),
         ])
         for key in keys {
             let live = key.live
@@ -102,11 +108,17 @@ struct TopReport: Report {
                 KeyName(live.key.bytes).description, NumberText.rate(live.accessesPerSecond),
                 NumberText.rate(live.errorPerSecond), Self.percent(key.share), key.trend?.rawValue ?? "-",
                 live.state == live.detected ? live.state : "\(live.state) (\(live.detected))", live.kind ?? "-",
-                Self.percent(key.writeShare), live.pattern == nil ? "-" : Self.hundredths(live.heat), live.action,
+                Self.percent(key.writeShare), Self.percent(key.missShare),
+                live.pattern == nil ? "-" : Self.hundredths(live.heat), live.action,
                 live.since.flatMap { Timestamp($0) }.map { TimeText.age($0, now: readAt) } ?? "-")
         }
         text += table.text(terminal)
         return text
+    }
+
+    private static func missShare(_ key: LiveKey) -> Double? {
+        guard let misses = key.missesPerSecond, key.readsPerSecond > 0 else { return nil }
+        return misses / key.readsPerSecond
     }
 
     static func percent(_ share: Double?) -> String {

@@ -137,6 +137,7 @@ struct WatchedState: Sendable {
     private static func detail(_ record: HotRecord) -> String {
         var parts = [record.kind.rawValue, "\(NumberText.rate(record.readsPerSecond)) reads/s"]
         if record.writesPerSecond > 0 { parts.append("\(NumberText.rate(record.writesPerSecond)) writes/s") }
+        if record.missesPerSecond > 0 { parts.append("\(NumberText.rate(record.missesPerSecond)) misses/s") }
         if let copies = record.copies { parts.append("copies: \(copies)") }
         if !record.sources.isEmpty { parts.append("from \(record.sources.joined(separator: " and "))") }
         return parts.joined(separator: ", ")

@@ -30,10 +30,16 @@ extension EndToEnd.OnAFleet {
             for name in ["hotkey_node_requests_total", "hotkey_breaker_state", "hotkey_upstream_latency_seconds"] {
                 #expect(Set(metrics.families[name]?.samples.compactMap { $0.sample.labels["node"] } ?? []) == nodes)
             }
-            // Nothing but a node's name and a bucket's bound is ever a label.
+            // Nothing but a node's name, a bucket's bound and a kind of hot key is ever a label.
             for family in metrics.families.values {
-                for (sample, _) in family.samples { #expect(Set(sample.labels.keys).isSubset(of: ["node", "le"])) }
+                for (sample, _) in family.samples {
+                    #expect(Set(sample.labels.keys).isSubset(of: ["node", "le", "kind"]))
+                }
             }
+            let kinds = metrics.families["hotkey_hot_keys_by_kind"]?.samples ?? []
+            #expect(Set(kinds.compactMap { $0.sample.labels["kind"] }) == ["read", "write", "big", "missing"])
+            #expect(kinds.reduce(0) { $0 + $1.value } == (try metrics.value("hotkey_hot_keys")))
+            #expect(try metrics.value("hotkey_key_reads_total") > 0)
             // One of the three coordinates, and what it published is counted a moment later.
             try await eventually("one agent leads and has published") {
                 var leaders = 0.0

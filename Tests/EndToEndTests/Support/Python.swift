@@ -70,7 +70,7 @@ enum Python {
 
         RECORD = ("key", "state", "readsPerSecond", "since")
         RECORD_OPTIONAL = (
-            "kind", "writesPerSecond", "bytesPerSecond", "errorPerSecond", "copies", "sources")
+            "kind", "writesPerSecond", "bytesPerSecond", "missesPerSecond", "errorPerSecond", "copies", "sources")
         # A bucket may be newer than the head that was read before it: then the head is read again.
         for attempt in range(20):
             head, head_stat = document(
