@@ -34,6 +34,8 @@ enum AgentLimits {
     static let adminRetryMilliseconds = 50
     /// After so many tries it says that it is still waiting.
     static let adminRetriesSilent = 200
+    /// How often the cache nodes are asked for their work, where rules have thresholds that are shares of it.
+    static let capacityReadingMilliseconds = 5_000
     /// Keys that a scheduled scan publishes at most.
     static let scanTopKeys = 1_000
     /// Waiting `HK.REPORTS` calls.

@@ -66,6 +66,15 @@ public enum DetectionLimits {
     /// Names of sources that are published of one key.
     public static let sourceNamesMax = 16
 
+    // MARK: Capacity
+
+    /// A node whose thread is busy for less than this share of the time tells nothing of what it could do.
+    public static let capacityBusyShareMin = 0.05
+    /// Nor does one that has carried out fewer commands between two readings.
+    public static let capacityCommandsMin = 1_000
+    /// Pairs of readings of which the median is taken.
+    public static let capacityReadingsMax = 12
+
     // MARK: Decisions
 
     /// Hot and cooling keys of one app.

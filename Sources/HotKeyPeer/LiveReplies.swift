@@ -20,7 +20,14 @@ public struct LiveKey: Codable, Sendable, Hashable {
     /// Of the rule that covers it, with its place in the document from 1; nil when none does.
     public var pattern: String?
     public var rule: Int?
+    /// As it is in force for this key.
     public var thresholdPerSecond: Int?
+    /// What it comes from: `rule`, `share` (of what the key's home can carry) or `floor` (of that share); nil from an agent that
+    /// is too old to say.
+    public var thresholdFrom: String?
+    /// The node that owns the key, and what it can carry as far as that was measured; where the rule has a share.
+    public var home: String?
+    public var homeCapacityPerSecond: Double?
     public var thresholdBytesPerSecond: Int?
     /// As `HK.GET` at the coordinating agent.
     public var action: String
@@ -32,7 +39,8 @@ public struct LiveKey: Codable, Sendable, Hashable {
         key: PeerKey, state: String, detected: String, kind: String?, readsPerSecond: Double, writesPerSecond: Double,
         bytesPerSecond: Double, missesPerSecond: Double?, errorPerSecond: Double, heat: Double, pattern: String?,
         rule: Int?,
-        thresholdPerSecond: Int?, thresholdBytesPerSecond: Int?, action: String, copies: Int, sources: [String],
+        thresholdPerSecond: Int?, thresholdFrom: String?, home: String?, homeCapacityPerSecond: Double?,
+        thresholdBytesPerSecond: Int?, action: String, copies: Int, sources: [String],
         since: String?
     ) {
         self.key = key
@@ -48,6 +56,9 @@ public struct LiveKey: Codable, Sendable, Hashable {
         self.pattern = pattern
         self.rule = rule
         self.thresholdPerSecond = thresholdPerSecond
+        self.thresholdFrom = thresholdFrom
+        self.home = home
+        self.homeCapacityPerSecond = homeCapacityPerSecond
         self.thresholdBytesPerSecond = thresholdBytesPerSecond
         self.action = action
         self.copies = copies

@@ -40,6 +40,7 @@ extension DetectionRule {
             confirmationSlices: rule.confirmSlices, confirmationOfSlices: rule.confirmOfSlices,
             instantMultiple: rule.instantMultiple, leaveRatio: rule.leaveRatio, coolDownSeconds: rule.coolDownSeconds,
             minimumHotSeconds: rule.minimumHotSeconds, reentrySeconds: rule.reentrySeconds,
-            writeHotRatio: rule.writeHotRatio, missingHotRatio: rule.missingHotRatio)
+            writeHotRatio: rule.writeHotRatio, missingHotRatio: rule.missingHotRatio,
+            thresholdShareOfNode: rule.thresholdShareOfNode, thresholdFloorPerSecond: rule.thresholdFloorPerSecond)
     }
 }

@@ -59,13 +59,19 @@ public struct KeyspaceScan: Sendable {
         return ScanResult(nodes: scans.map(\.0), keys: Array(keys.prefix(configuration.topMax)))
     }
 
-    /// The masters of a Redis Cluster, asked of the first of these that answers. Throws the last ``ScanProblem`` when none does.
+    /// The masters of a Redis Cluster. As ``clusterSlots(_:)``.
     public func clusterMasters(_ seeds: [ScanNode]) async throws -> [ScanNode] {
+        ClusterReply.masters(try await clusterSlots(seeds))
+    }
+
+    /// Who has which slots of a Redis Cluster, asked of the first of these that answers. Throws the last ``ScanProblem`` when none
+    /// does.
+    public func clusterSlots(_ seeds: [ScanNode]) async throws -> [SlotRange] {
         var last = ScanProblem(.unreachable, "the topology names no node", remedy: "See 'hkctl topology show'.")
         for seed in seeds {
             do {
                 return try await withConnection(to: seed) { client in
-                    try ClusterReply.masters(try await ask(client, seed, "CLUSTER", "SLOTS"), askedAt: seed)
+                    try ClusterReply.slots(try await ask(client, seed, "CLUSTER", "SLOTS"), askedAt: seed)
                 }
             } catch let problem as ScanProblem {
                 last = problem
@@ -186,7 +192,7 @@ public struct KeyspaceScan: Sendable {
 
     // MARK: Asking
 
-    private func withConnection<Value>(
+    func withConnection<Value>(
         to node: ScanNode, _ body: (PeerClient) async throws -> Value
     ) async throws -> Value {
         do {
@@ -214,7 +220,7 @@ public struct KeyspaceScan: Sendable {
         }
     }
 
-    private func ask(_ client: PeerClient, _ node: ScanNode, _ words: String...) async throws -> RESPValue {
+    func ask(_ client: PeerClient, _ node: ScanNode, _ words: String...) async throws -> RESPValue {
         try await ask(client, node, words.map { Array($0.utf8) })
     }
 
@@ -229,7 +235,8 @@ public struct KeyspaceScan: Sendable {
         throw ScanProblem(
             .refused, "\(node.name) (\(node.address)) answers \(name) with: \(quoted)",
             remedy: isRefused
-                ? "A scan needs a user that may do SCAN, OBJECT|FREQ, DBSIZE, INFO and, for rates, CONFIG|GET on all keys."
+                ? "A scan needs a user that may do SCAN, OBJECT|FREQ, DBSIZE, INFO and, for rates, CONFIG|GET on all keys; for "
+                    + "what a node can carry INFO is enough."
                 : "Scan it when it serves.")
     }
 }

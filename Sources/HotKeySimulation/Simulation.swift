@@ -70,8 +70,10 @@ public final class Simulation {
     ///   - agentCount: within ``SimulationLimits/agentsRange``; each key's requests are dealt to them in turn.
     ///   - fleetCapMilliseconds: the staleness cap of the `control` document.
     ///   - seed: for hashes and for the choice among copies; the same one gives the same result.
+    ///   - nodeCapacityPerSecond: what each node could carry; nil: thresholds that are shares of it do not count.
     public init(
-        rules: RuleBook, placement: Placement, agentCount: Int, fleetCapMilliseconds: Int, seed: UInt64
+        rules: RuleBook, placement: Placement, agentCount: Int, fleetCapMilliseconds: Int, seed: UInt64,
+        nodeCapacityPerSecond: Double? = nil
     ) {
         precondition(
             SimulationLimits.agentsRange.contains(agentCount), "a fleet has agents, and not more than are bounded")
@@ -82,6 +84,12 @@ public final class Simulation {
         generator = seed
         window = MergedWindow(hashSeed: seed)
         tracker = HeatTracker(rules: rules.detection)
+        tracker.update(
+            capacities: NodeCapacities(
+                nodes: placement.nodes.map {
+                    NodeCapacities.Node(name: $0.ringName, accessesPerSecond: nodeCapacityPerSecond)
+                }
+            ) { placement.home($0) })
         agents = (0..<agentCount).map { Agent(name: "\($0)") }
         dealers = Array(repeating: 0, count: SimulationLimits.dealersCount)
         loads = NodeLoads(nodeCount: placement.nodes.count)
@@ -275,6 +283,7 @@ public final class Simulation {
         result.keys.append(
             SimulationResult.Key(
                 key: change.key, kind: change.kind, rulePosition: position,
+                thresholdPerSecond: tracker.threshold(of: change.key)?.accessesPerSecond ?? 0,
                 home: change.key.withUnsafeBytes { placement.home($0) }))
         return result.keys.count - 1
     }

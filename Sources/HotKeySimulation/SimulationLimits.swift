@@ -1,6 +1,8 @@
 /// Every bound of replaying a trace.
 public enum SimulationLimits {
     public static let agentsRange = 1...1_000
+    /// Commands a second.
+    public static let nodeCapacityRange = 1.0...1_000_000_000.0
     /// Of a line, what is beyond is not read: `MONITOR` prints whole values, and keys stand before them.
     public static let lineBytesMax = 1 << 20
     /// What one line of a `MONITOR` output may name.

@@ -21,6 +21,8 @@ public struct SimulationResult: Sendable {
         public var kind: HeatKind
         /// The rule's place in the document, from 0.
         public var rulePosition: Int
+        /// In force for it.
+        public var thresholdPerSecond: Int
         /// The index of the node that owns it.
         public var home: Int
         /// The first ``SimulationLimits/spellsMax``.

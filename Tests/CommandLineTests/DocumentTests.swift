@@ -86,6 +86,20 @@ import Testing
         let text = try await hkctl.done("rules", "explain", "item:7", "--rules", file)
         #expect(text.contains("from 500 accesses/s") && text.contains("applies"))
 
+        let weak = try directory.write(
+            "schema: 1\nrules:\n  - pattern: '*'\n    thresholdPerSecond: 5000\n    thresholdShareOfNode: 0.05\n",
+            to: "weak.yaml")
+        let share = try await hkctl.done("rules", "explain", "k", "--rules", weak)
+        #expect(share.contains("from 5% of what its node can carry, but no less than 100 accesses/s"), "\(share)")
+        #expect(!share.contains("in force"))
+        try await hkctl.done("rules", "apply", weak)
+        #expect(try await hkctl.done("rules", "show").contains("5000 or 5% of node"))
+        let unasked = try await hkctl.done("rules", "explain", "k")
+        #expect(unasked.contains("not known: No agent of shop is registered"), "\(unasked)")
+        let problem = try await hkctl.json("rules", "explain", "k")["threshold"]?["problem"]?.text
+        #expect(problem?.hasPrefix("No agent of shop is registered") == true)
+        try await hkctl.done("rules", "apply", "-", input: #"{"schema":1,"rules":[{"pattern":"*"}]}"#)
+
         // Of the registry's, which has the default rule alone; by nobody's rule no key is hot.
         #expect(try await hkctl.json("rules", "explain", "item:42")["matches"]?.items.count == 1)
         let narrow = try directory.write("schema: 1\nrules:\n  - pattern: 'user:*'\n", to: "narrow.yaml")

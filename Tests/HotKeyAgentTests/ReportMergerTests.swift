@@ -81,6 +81,26 @@ import Testing
         #expect(await successor.live(.key(record.key.bytes), at: start).keys.map(\.heat.kind) == [.missing])
     }
 
+    @Test func aShareOfTheNodeIsAThresholdOnceItIsMeasured() async throws {
+        let rules = try RuleBook(
+            RulesDocument(rules: [Rule(pattern: "*", thresholdPerSecond: 100_000, thresholdShareOfNode: 0.05)]))
+        let merger = merger(rules: rules)
+        _ = try await merger.ingest(agents[0], reply([entry("k", reads: 150)]), at: start)
+        for slice in 1...3 {
+            #expect(await merger.decide(rules: rules, at: start + .milliseconds(100 * Int64(slice))).isEmpty)
+        }
+        await merger.update(
+            capacities: NodeCapacities(nodes: [.init(name: "a", accessesPerSecond: 20_000)]) { _ in 0 })
+        // What was counted before is in the window; a key is looked at when more of it comes.
+        _ = await merger.decide(rules: rules, at: start + .milliseconds(400))
+        _ = try await merger.ingest(
+            agents[0], reply(sequences: 11...15, [entry("k", reads: 150)]), at: start + .milliseconds(450))
+        let updates = await merger.decide(rules: rules, at: start + .milliseconds(500))
+        #expect(updates.map(\.key) == ["k"])
+        let live = await merger.live(.key(Array("k".utf8)), at: start + .milliseconds(500)).keys[0].heat
+        #expect(live.threshold?.accessesPerSecond == 1_000 && live.threshold?.node?.name == "a")
+    }
+
     @Test func writesMakeAKeyWriteHot() async throws {
         let merger = merger()
         _ = try await merger.ingest(agents[0], reply([entry("w", reads: 200, writes: 100)]), at: start)

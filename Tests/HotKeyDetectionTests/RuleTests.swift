@@ -71,6 +71,12 @@ import Testing
             ("minimumHotSeconds", { $0.minimumHotSeconds = .infinity }),
             ("reentrySeconds", { $0.reentrySeconds = 1e9 }), ("writeHotRatio", { $0.writeHotRatio = -0.1 }),
             ("missingHotRatio", { $0.missingHotRatio = 0 }), ("missingHotRatio", { $0.missingHotRatio = 1.1 }),
+            ("thresholdShareOfNode", { $0.thresholdShareOfNode = 1.01 }),
+            ("thresholdFloorPerSecond", { $0.thresholdFloorPerSecond = 0 }),
+            (
+                "thresholdFloorPerSecond",
+                { ($0.thresholdShareOfNode, $0.thresholdFloorPerSecond) = (0.1, $0.thresholdPerSecond + 1) }
+            ),
         ]
         for (field, change) in cases {
             let rule = try DetectionRule.forAll(change)

@@ -13,14 +13,14 @@ private final class Replay {
     let placement: Placement
     private let start: UInt64 = 1_700_000_000 * second + 123_456_789
 
-    init(agents: Int = 1, _ change: (inout Rule) -> Void = { _ in }) throws {
+    init(agents: Int = 1, nodeCapacity: Double? = nil, _ change: (inout Rule) -> Void = { _ in }) throws {
         var rule = Rule(pattern: "*")
         change(&rule)
         let nodes = (1...3).map { TopologyDocument.Node(name: "n\($0)", address: "10.0.0.\($0):6379") }
         placement = try Placement(registry: TopologyDocument(nodes: nodes))
         simulation = Simulation(
             rules: try RuleBook(RulesDocument(rules: [rule])), placement: placement, agentCount: agents,
-            fleetCapMilliseconds: 5_000, seed: 7)
+            fleetCapMilliseconds: 5_000, seed: 7, nodeCapacityPerSecond: nodeCapacity)
     }
 
     /// A steady rate of one key, from and to seconds after the start.
@@ -187,6 +187,16 @@ private func seconds(_ nanoseconds: UInt64?) -> Double { nanoseconds.map { Doubl
         let asked = result.keys[0].reads - result.keys[0].localReads
         #expect((250...400).contains(asked), "\(asked)")
         #expect(result.keys[0].spells[0].sample.missesPerSecond > 0)
+    }
+
+    @Test(arguments: [(nil, nil), (40_000.0, 2_000), (4_000.0, 500), (4_000_000.0, nil)] as [(Double?, Int?)])
+    func aShareOfWhatANodeCarriesIsAThreshold(nodeCapacity: Double?, threshold: Int?) throws {
+        let replay = try Replay(nodeCapacity: nodeCapacity) {
+            ($0.thresholdPerSecond, $0.thresholdShareOfNode, $0.thresholdFloorPerSecond) = (100_000, 0.05, 500)
+        }
+        try replay.steady("k", perSecond: 3_000, from: 0, to: 2)
+        let result = try replay.simulation.finish()
+        #expect(result.keys.map(\.thresholdPerSecond) == (threshold.map { [$0] } ?? []))
     }
 
     /// A day without a request is skipped, not lived through; and what was there before is not taken for what is there after.

@@ -25,7 +25,7 @@ import Testing
         )
         try roundTrip(
             RulesDocument(),
-            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdPerSecond":1000,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
+            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdFloorPerSecond":100,"thresholdPerSecond":1000,"thresholdShareOfNode":0,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
         )
         try roundTrip(
             PinsDocument(
@@ -106,6 +106,14 @@ import Testing
         expect(
             RulesDocument.self, #"{"schema":1,"rules":[{"pattern":"*","confirmSlices":4}]}"#, .invalidValue,
             "rules[0].confirmSlices")
+        expect(
+            RulesDocument.self, #"{"schema":1,"rules":[{"pattern":"*","thresholdShareOfNode":5}]}"#, .invalidValue,
+            "rules[0].thresholdShareOfNode")
+        expect(
+            RulesDocument.self,
+            #"{"schema":1,"rules":[{"pattern":"*","thresholdPerSecond":50,"thresholdShareOfNode":0.1}]}"#,
+            .invalidValue,
+            "rules[0].thresholdFloorPerSecond")
         expect(
             RulesDocument.self, #"{"schema":1,"rules":[{"pattern":"*","missingHotRatio":0}]}"#, .invalidValue,
             "rules[0].missingHotRatio")

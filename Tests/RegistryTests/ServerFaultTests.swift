@@ -101,7 +101,7 @@ extension WithServers {
             print("too large for the server, after \(ContinuousClock.now - began): \(refused.map { "\($0)" } ?? "")")
             #expect(refused?.code == .requestDropped && refused?.path == app.paths.rules)
             #expect(refused?.description.contains("jute.maxbuffer") == true)
-            #expect(refused?.description.contains("the request of about 411") == true)
+            #expect(refused?.description.contains("the request of about 466") == true)
             #expect(try await ann.rules().version == 0, "nothing was written")
             #expect(try await ann.setMode(.observe).changed, "what fits is written")
 

@@ -215,6 +215,10 @@ extension AgentView {
             coordinator.keysWaiting)
         metrics.gauge("hotkey_sources", "Documents of other sources that are in force.", coordinator.sources)
         metrics.gauge("hotkey_source_candidates", "Candidates in them.", coordinator.sourceCandidates)
+        metrics.labelled(
+            "hotkey_node_capacity", "gauge",
+            "Commands a second that a node can carry, where rules ask for it and it is known.",
+            label: "node", coordinator.nodeCapacities)
     }
 
     /// What does not keep this agent from serving, and is to be known all the same.

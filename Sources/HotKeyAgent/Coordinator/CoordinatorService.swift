@@ -25,6 +25,8 @@ final class CoordinatorService: Sendable {
         /// Documents under `sources/` that are in force, and the candidates in them.
         var sources = 0
         var sourceCandidates = 0
+        /// Of each node, what it can carry; of those of which it is known.
+        var nodeCapacities: [(label: String, value: UInt64)] = []
     }
 
     private let store: any CoordinationStore
@@ -90,6 +92,7 @@ final class CoordinatorService: Sendable {
                 $0.keysWaiting = 0
                 $0.sources = 0
                 $0.sourceCandidates = 0
+                $0.nodeCapacities = []
             }
             logger.notice("coordinating no more")
         }
@@ -108,10 +111,20 @@ final class CoordinatorService: Sendable {
             group.addTask { try await self.pullEveryone(in: directory, into: merger) }
             group.addTask { try await sources.run() }
             if scan.isOn { group.addTask { try await self.scan.run() } }
+            group.addTask { try await self.measureCapacities(for: merger) }
             group.addTask { try await self.decide(merger, publisher, sources) }
             defer { group.cancelAll() }
             // Whatever ends first ends the leadership.
             try await group.next()
+        }
+    }
+
+    private func measureCapacities(for merger: ReportMerger) async throws {
+        try await CapacityWatch(scan, logger: logger).run {
+            rules.withLockedValue { $0.detection.needsCapacities }
+        } onChange: { capacities in
+            await merger.update(capacities: capacities)
+            counters.withLockedValue { $0.nodeCapacities = capacities.known }
         }
     }
 
@@ -405,6 +418,12 @@ actor ReportMerger {
         return fusion.decide(
             agents: changes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970
         ).map(update(for:))
+    }
+
+    /// In force from the next decision on.
+    func update(capacities: NodeCapacities) {
+        tracker.update(capacities: capacities)
+        fusion.update(capacities: capacities)
     }
 
     /// Decides nothing.

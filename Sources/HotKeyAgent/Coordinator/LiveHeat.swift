@@ -63,7 +63,9 @@ extension LiveKey {
             bytesPerSecond: sample.bytesPerSecond, missesPerSecond: sample.missesPerSecond,
             errorPerSecond: sample.errorPerSecond, heat: sample.windowHeat,
             pattern: key.heat.match?.rule.pattern.source, rule: key.heat.match.map { $0.position + 1 },
-            thresholdPerSecond: key.heat.match?.rule.thresholdPerSecond,
+            thresholdPerSecond: key.heat.threshold?.accessesPerSecond,
+            thresholdFrom: key.heat.threshold?.origin.rawValue, home: key.heat.threshold?.node?.name,
+            homeCapacityPerSecond: key.heat.threshold?.node?.accessesPerSecond,
             thresholdBytesPerSecond: key.heat.match?.rule.thresholdBytesPerSecond, action: status?.action ?? "none",
             copies: status?.copies ?? 0, sources: status?.sources ?? [], since: key.since?.description ?? status?.since)
     }

@@ -53,10 +53,8 @@ struct ScheduledScan: Sendable {
         }
     }
 
-    /// Returns why nodes could not be scanned.
-    private func scanOnce(
-        _ topology: TopologyDocument, _ registry: RegistryOperator, _ name: AgentID
-    ) async throws -> [String] {
+    /// What asks the nodes, with the logins that are in force now.
+    func scanner() -> KeyspaceScan {
         var configuration = KeyspaceScan.Configuration()
         configuration.keysPerSecondMax = settings.keysPerSecondMax
         configuration.topMax = AgentLimits.scanTopKeys
@@ -64,7 +62,14 @@ struct ScheduledScan: Sendable {
         configuration.tls = upstream.tls
         let logins = upstream.logins?()
         configuration.login = { logins?.login(node: $0) }
-        let scan = KeyspaceScan(configuration, group: group)
+        return KeyspaceScan(configuration, group: group)
+    }
+
+    /// Returns why nodes could not be scanned.
+    private func scanOnce(
+        _ topology: TopologyDocument, _ registry: RegistryOperator, _ name: AgentID
+    ) async throws -> [String] {
+        let scan = scanner()
         var nodes = topology.nodes.compactMap { ScanNode($0) }
         if topology.kind == .cluster { nodes = try await scan.clusterMasters(nodes) }
         let result = try await scan.run(nodes)

@@ -36,6 +36,7 @@ public struct SourceFusion: Sendable {
     public static let agentsName = "agents"
 
     private var rules: RuleSet
+    private var capacities = NodeCapacities.unknown
     private var named: [[UInt8]: [Named]] = [:]
     /// Until when keys are denied, by the wall clock.
     private var denied: [[UInt8]: Int64] = [:]
@@ -68,6 +69,17 @@ public struct SourceFusion: Sendable {
         sort()
     }
 
+    /// What thresholds that are shares of a node are taken of.
+    public mutating func update(capacities: NodeCapacities) {
+        self.capacities = capacities
+        sort()
+    }
+
+    /// With the threshold that is in force for the key.
+    private func rule(for key: [UInt8]) -> DetectionRule? {
+        key.withUnsafeBytes { bytes in rules.match(bytes).map { $0.rule.inForce(for: bytes, capacities) } }
+    }
+
     /// The keys that operators deny, with the end of each by the wall clock in milliseconds since 1970.
     public mutating func update(denied: [[UInt8]: Int64]) {
         self.denied = denied
@@ -97,7 +109,7 @@ public struct SourceFusion: Sendable {
         var exact: [(key: [UInt8], heat: Double)] = []
         var estimates: [(key: [UInt8], heat: Double)] = []
         for (key, list) in named {
-            guard let rule = rules.match(key)?.rule else { continue }
+            guard let rule = rule(for: key) else { continue }
             for grade in SourceGrade.allCases {
                 let heats = list.lazy.filter { $0.grade == grade }.map { $0.candidate.heat(under: rule) }
                 guard let heat = heats.max(), heat >= 1 else { continue }
@@ -174,7 +186,7 @@ public struct SourceFusion: Sendable {
         _ key: [UInt8], now: UInt64, wallMilliseconds: Int64, mayEnd: Bool
     ) -> FusedChange? {
         let isDenied = denied[key].map { $0 > wallMilliseconds } ?? false
-        let rule = isDenied ? nil : rules.match(key)?.rule
+        let rule = isDenied ? nil : rule(for: key)
         let live =
             rule == nil ? [] : (named[key] ?? []).filter { $0.candidate.expiresAtMilliseconds > wallMilliseconds }
         let ofSources = rule.flatMap { observe(key, live, $0, now: now, mayCool: mayEnd) }

@@ -28,6 +28,8 @@ public struct HeatTracker: Sendable {
 
     public private(set) var rules: RuleSet
     private var ruleGeneration: UInt32 = 1
+    /// What thresholds that are shares of a node are taken of.
+    public private(set) var capacities = NodeCapacities.unknown
     private let hotKeysMax: Int
     private let trackedKeysMax: Int
     private var tracked: [[UInt8]: Tracked] = [:]
@@ -50,6 +52,11 @@ public struct HeatTracker: Sendable {
     public mutating func update(rules: RuleSet) {
         self.rules = rules
         ruleGeneration &+= 1
+    }
+
+    /// Other capacities from the next evaluation on; thresholds follow them, states and counts stay.
+    public mutating func update(capacities: NodeCapacities) {
+        self.capacities = capacities
     }
 
     /// Takes over from another coordinator: the published keys keep their state and age, and for
@@ -114,7 +121,7 @@ public struct HeatTracker: Sendable {
             if entry >= 0 { window.setTracked(true, entry: entry) }
             let moment = Moment(ending: ending, now: now, mayCool: mayCool)
             let change = Self.step(
-                key, &tracked.values[index], entry, window, rules, ruleGeneration, moment, &entered)
+                key, &tracked.values[index], entry, window, rules, ruleGeneration, capacities, moment, &entered)
             if let change { changes.append(change) }
             let rule = tracked.values[index].ruleNumber.map { rules[$0].rule }
             if tracked.values[index].machine.isForgettable(rule: rule, now: now) {
@@ -133,7 +140,8 @@ public struct HeatTracker: Sendable {
     /// Tells a window which counts are worth a look, before the counts come in.
     func prepare(_ window: SlidingWindow) {
         window.noteworthy =
-            rules.isEmpty ? (.infinity, .infinity) : rules.noteworthy(sliceMilliseconds: window.sliceMilliseconds)
+            rules.isEmpty
+            ? (.infinity, .infinity) : rules.noteworthy(sliceMilliseconds: window.sliceMilliseconds, capacities)
     }
 
     private struct Moment {
@@ -149,7 +157,7 @@ public struct HeatTracker: Sendable {
         var hasForgotten = false
         for entry in window.takeNoted() {
             guard let number = window.ruleNumber(at: entry, in: rules, generation: ruleGeneration) else { continue }
-            let rule = rules[number].rule
+            let rule = rules[number].rule.inForce(for: window.key(at: entry), capacities)
             guard window.sample(at: entry, rule: rule, ending: moment.ending).overSlices > 0 else { continue }
             if tracked.count >= trackedKeysMax, !hasForgotten {
                 tracked = tracked.filter { $0.value.machine.state != .cold }
@@ -158,7 +166,7 @@ public struct HeatTracker: Sendable {
             let key = Array(window.key(at: entry))
             guard tracked[key] == nil, tracked.count < trackedKeysMax else { continue }
             var fresh = Tracked(hash: window.hash(at: entry), machine: HeatStateMachine())
-            let change = Self.step(key, &fresh, entry, window, rules, ruleGeneration, moment, &entered)
+            let change = Self.step(key, &fresh, entry, window, rules, ruleGeneration, capacities, moment, &entered)
             window.setTracked(true, entry: entry)
             tracked[key] = fresh
             if let change { changes.append(change) }
@@ -167,7 +175,7 @@ public struct HeatTracker: Sendable {
 
     private static func step(
         _ key: [UInt8], _ tracked: inout Tracked, _ entry: Int, _ window: SlidingWindow, _ rules: RuleSet,
-        _ generation: UInt32, _ moment: Moment, _ entered: inout Set<[UInt8]>
+        _ generation: UInt32, _ capacities: NodeCapacities, _ moment: Moment, _ entered: inout Set<[UInt8]>
     ) -> HeatChange? {
         let kindBefore = tracked.machine.kind
         let sinceBefore = tracked.machine.sinceNanoseconds
@@ -186,7 +194,7 @@ public struct HeatTracker: Sendable {
             tracked.machine.leave(now: moment.now)
             return kindBefore.map { change(.cold, $0, .noRule) }
         }
-        let rule = rules[number].rule
+        let rule = key.withUnsafeBytes { rules[number].rule.inForce(for: $0, capacities) }
         tracked.sample = window.sample(at: entry, rule: rule, ending: moment.ending)
         let action = tracked.machine.observe(
             tracked.sample, rule: rule, now: moment.now, mayCool: moment.mayCool)

@@ -9,6 +9,8 @@ public struct ObservedHeat: Sendable, Hashable {
     /// The rule that covers the key and its place in the list that the rule set was made of; nil when none matches. Rates are then
     /// those of the default window.
     public var match: RuleSet.Match?
+    /// By that rule.
+    public var threshold: ThresholdInForce?
 }
 
 extension HeatTracker {
@@ -31,10 +33,22 @@ extension HeatTracker {
     /// One key, known or not.
     public func observe(_ key: [UInt8], in window: MergedWindow) -> ObservedHeat {
         let match = rules.match(key)
+        let threshold = match.map { self.threshold(of: key, by: $0.rule) }
+        var rule = match?.rule ?? Self.anyKey
+        if let threshold { rule.thresholdPerSecond = threshold.accessesPerSecond }
         let heat = heat(of: key)
         return ObservedHeat(
             key: key, state: state(of: key), kind: heat?.kind, sinceNanoseconds: heat?.sinceNanoseconds,
-            sample: window.sample(of: key, rule: match?.rule ?? Self.anyKey), match: match)
+            sample: window.sample(of: key, rule: rule), match: match, threshold: threshold)
+    }
+
+    /// Nil when no rule matches.
+    public func threshold(of key: [UInt8]) -> ThresholdInForce? {
+        rules.match(key).map { threshold(of: key, by: $0.rule) }
+    }
+
+    private func threshold(of key: [UInt8], by rule: DetectionRule) -> ThresholdInForce {
+        ThresholdInForce(rule, home: key.withUnsafeBytes { capacities.home(of: $0) })
     }
 
     private static let anyKey = DetectionRule(pattern: try! GlobPattern("*"))

@@ -3,6 +3,10 @@ public struct DetectionRule: Sendable, Hashable {
     public var pattern: GlobPattern
     /// Accesses a second, reads and writes together, at which a key is hot.
     public var thresholdPerSecond: Int
+    /// Part of its home node's measured capacity at which a key is hot, if that is less than `thresholdPerSecond`; 0 for none.
+    public var thresholdShareOfNode: Double
+    /// What the share comes to counts as no less than this.
+    public var thresholdFloorPerSecond: Int
     /// Reply bytes a second at which a key is hot, and then of the kind `big`.
     public var thresholdBytesPerSecond: Int
     /// The span over which rates are taken.
@@ -31,7 +35,7 @@ public struct DetectionRule: Sendable, Hashable {
         windowMilliseconds: Int = 1_000, confirmationSlices: Int = 2, confirmationOfSlices: Int = 3,
         instantMultiple: Double = 10, leaveRatio: Double = 0.4, coolDownSeconds: Double = 15,
         minimumHotSeconds: Double = 30, reentrySeconds: Double = 60, writeHotRatio: Double = 0.1,
-        missingHotRatio: Double = 0.8
+        missingHotRatio: Double = 0.8, thresholdShareOfNode: Double = 0, thresholdFloorPerSecond: Int = 100
     ) {
         self.pattern = pattern
         self.thresholdPerSecond = thresholdPerSecond
@@ -46,6 +50,8 @@ public struct DetectionRule: Sendable, Hashable {
         self.reentrySeconds = reentrySeconds
         self.writeHotRatio = writeHotRatio
         self.missingHotRatio = missingHotRatio
+        self.thresholdShareOfNode = thresholdShareOfNode
+        self.thresholdFloorPerSecond = thresholdFloorPerSecond
     }
 
     /// Throws `invalidRule` naming the field, what it is and what was expected.
@@ -53,6 +59,12 @@ public struct DetectionRule: Sendable, Hashable {
         let window = DetectionLimits.windowMillisecondsRange
         let slice = DetectionLimits.sliceMilliseconds
         try check("thresholdPerSecond", thresholdPerSecond, in: 1...1_000_000_000)
+        try check("thresholdShareOfNode", thresholdShareOfNode, in: 0...1)
+        try check("thresholdFloorPerSecond", thresholdFloorPerSecond, in: 1...1_000_000_000)
+        guard thresholdShareOfNode == 0 || thresholdFloorPerSecond <= thresholdPerSecond else {
+            throw invalid(
+                "thresholdFloorPerSecond", thresholdFloorPerSecond, "at most thresholdPerSecond, \(thresholdPerSecond)")
+        }
         try check("thresholdBytesPerSecond", thresholdBytesPerSecond, in: 1...1_000_000_000_000)
         try check("windowMilliseconds", windowMilliseconds, in: window)
         guard windowMilliseconds % slice == 0 else {

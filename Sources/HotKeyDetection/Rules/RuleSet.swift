@@ -46,6 +46,9 @@ public struct RuleSet: Sendable, Hashable {
 
     public var isEmpty: Bool { ordered.isEmpty }
 
+    /// Whether any rule asks for what nodes can carry.
+    public var needsCapacities: Bool { ordered.contains { $0.rule.thresholdShareOfNode > 0 } }
+
     /// The rule that applies, or nil when none matches.
     public func match(_ key: UnsafeRawBufferPointer) -> Match? {
         number(for: key).map { ordered[$0] }
@@ -68,8 +71,17 @@ public struct RuleSet: Sendable, Hashable {
 
     /// The counts in one slice from which a key is worth a look: half of the lowest threshold's share, since a key whose
     /// window is at the threshold has at least one slice at its full share.
-    func noteworthy(sliceMilliseconds: Int) -> (accesses: Double, bytes: Double) {
+    func noteworthy(sliceMilliseconds: Int, _ capacities: NodeCapacities) -> (accesses: Double, bytes: Double) {
         let halfSlice = Double(sliceMilliseconds) / 2_000
-        return (Double(leastAccessesPerSecond) * halfSlice, Double(leastBytesPerSecond) * halfSlice)
+        return (Double(leastInForce(capacities)) * halfSlice, Double(leastBytesPerSecond) * halfSlice)
+    }
+
+    /// The lowest threshold that any rule has at any node.
+    private func leastInForce(_ capacities: NodeCapacities) -> Int {
+        guard let capacity = capacities.least else { return leastAccessesPerSecond }
+        let weakest = NodeCapacities.Node(name: "", accessesPerSecond: capacity)
+        return ordered.lazy.filter { $0.rule.thresholdShareOfNode > 0 }.reduce(leastAccessesPerSecond) {
+            min($0, ThresholdInForce($1.rule, home: weakest).accessesPerSecond)
+        }
     }
 }

@@ -48,6 +48,10 @@ public struct Rule: Codable, Sendable, Hashable {
     public var pattern: String
     /// Accesses per second, over all agents, from which a key is hot.
     public var thresholdPerSecond: Int
+    /// From this part of what the key's home node can carry on, as it was measured, a key is hot too; 0 for no such threshold.
+    public var thresholdShareOfNode: Double
+    /// What ``thresholdShareOfNode`` comes to counts as no less than this.
+    public var thresholdFloorPerSecond: Int
     /// Bytes of replies per second, over all agents, from which a key is hot and its kind `big`.
     public var thresholdBytesPerSecond: Int
     /// The sliding window over which accesses are counted.
@@ -80,7 +84,8 @@ public struct Rule: Codable, Sendable, Hashable {
     public var staleOnErrorCapSeconds: Double
 
     public init(
-        pattern: String, thresholdPerSecond: Int = 1_000, thresholdBytesPerSecond: Int = 64 << 20,
+        pattern: String, thresholdPerSecond: Int = 1_000, thresholdShareOfNode: Double = 0,
+        thresholdFloorPerSecond: Int = 100, thresholdBytesPerSecond: Int = 64 << 20,
         windowMilliseconds: Int = 1_000, confirmSlices: Int = 2, confirmOfSlices: Int = 3, instantMultiple: Double = 10,
         leaveRatio: Double = 0.4, coolDownSeconds: Double = 15,
         minimumHotSeconds: Double = 30, reentrySeconds: Double = 60, writeHotRatio: Double = 0.1,
@@ -90,6 +95,8 @@ public struct Rule: Codable, Sendable, Hashable {
     ) {
         self.pattern = pattern
         self.thresholdPerSecond = thresholdPerSecond
+        self.thresholdShareOfNode = thresholdShareOfNode
+        self.thresholdFloorPerSecond = thresholdFloorPerSecond
         self.thresholdBytesPerSecond = thresholdBytesPerSecond
         self.windowMilliseconds = windowMilliseconds
         self.confirmSlices = confirmSlices
@@ -109,10 +116,9 @@ public struct Rule: Codable, Sendable, Hashable {
     }
 
     private enum CodingKeys: String, CodingKey, CaseIterable {
-        case pattern, thresholdPerSecond, thresholdBytesPerSecond, windowMilliseconds, confirmSlices, confirmOfSlices,
-            instantMultiple,
-            leaveRatio, coolDownSeconds, minimumHotSeconds, reentrySeconds, writeHotRatio, missingHotRatio, action,
-            copies,
+        case pattern, thresholdPerSecond, thresholdShareOfNode, thresholdFloorPerSecond, thresholdBytesPerSecond,
+            windowMilliseconds, confirmSlices, confirmOfSlices, instantMultiple, leaveRatio, coolDownSeconds,
+            minimumHotSeconds, reentrySeconds, writeHotRatio, missingHotRatio, action, copies,
             replicaReads,
             stalenessCapMilliseconds, staleOnErrorCapSeconds
     }
@@ -121,6 +127,8 @@ public struct Rule: Codable, Sendable, Hashable {
         let fields = try decoder.container(keyedBy: CodingKeys.self)
         self.init(pattern: try fields.decode(String.self, forKey: .pattern))
         thresholdPerSecond = try fields.decode(.thresholdPerSecond, default: thresholdPerSecond)
+        thresholdShareOfNode = try fields.decode(.thresholdShareOfNode, default: thresholdShareOfNode)
+        thresholdFloorPerSecond = try fields.decode(.thresholdFloorPerSecond, default: thresholdFloorPerSecond)
         thresholdBytesPerSecond = try fields.decode(.thresholdBytesPerSecond, default: thresholdBytesPerSecond)
         windowMilliseconds = try fields.decode(.windowMilliseconds, default: windowMilliseconds)
         confirmSlices = try fields.decode(.confirmSlices, default: confirmSlices)
@@ -147,6 +155,11 @@ extension Rule: Validating {
             (1...RegistryLimits.keyBytesMax).contains(pattern.utf8.count), "pattern",
             expected: "a pattern of 1 to \(RegistryLimits.keyBytesMax) bytes")
         try require(thresholdPerSecond, in: 1...RegistryLimits.thresholdPerSecondMax, "thresholdPerSecond")
+        try require(thresholdShareOfNode, in: 0...1, "thresholdShareOfNode")
+        try require(thresholdFloorPerSecond, in: 1...RegistryLimits.thresholdPerSecondMax, "thresholdFloorPerSecond")
+        try require(
+            thresholdShareOfNode == 0 || thresholdFloorPerSecond <= thresholdPerSecond, "thresholdFloorPerSecond",
+            expected: "at most thresholdPerSecond, \(thresholdPerSecond)", found: "\(thresholdFloorPerSecond)")
         try require(
             thresholdBytesPerSecond, in: 1...RegistryLimits.thresholdBytesPerSecondMax, "thresholdBytesPerSecond")
         try require(windowMilliseconds, in: RegistryLimits.windowMillisecondsRange, "windowMilliseconds")

@@ -75,7 +75,11 @@ struct RulesReport: Report {
         ])
         for rule in document.rules {
             table.add(
-                rule.pattern, "\(rule.thresholdPerSecond)", TimeText.span(Int64(rule.windowMilliseconds)),
+                rule.pattern,
+                "\(rule.thresholdPerSecond)"
+                    + (rule.thresholdShareOfNode > 0
+                        ? " or \(TopReport.percent(rule.thresholdShareOfNode)) of node" : ""),
+                TimeText.span(Int64(rule.windowMilliseconds)),
                 Self.seconds(rule.coolDownSeconds), rule.action.rawValue, "\(rule.copies)",
                 TimeText.span(Int64(rule.stalenessCapMilliseconds)),
                 rule.staleOnErrorCapSeconds == 0 ? "never" : Self.seconds(rule.staleOnErrorCapSeconds))

@@ -1,5 +1,6 @@
 import ArgumentParser
 import HotKeyDetection
+import HotKeyPeer
 import HotKeyRegistry
 import HotKeyRules
 
@@ -23,14 +24,20 @@ struct RulesExplain: AsyncParsableCommand {
 
     func run() async throws {
         let name = try key.name()
-        let document: RulesDocument
         if let file {
-            document = try explaining(global) { try InputFile.document(RulesDocument.self, in: file) }
-        } else {
-            document = try await global.withSession { try await $0.registry.rules().document }
+            let document = try explaining(global) { try InputFile.document(RulesDocument.self, in: file) }
+            return try global.print(RulesExplainReport(name, try explaining(global) { try RuleBook(document) }))
         }
-        let book = try explaining(global) { try RuleBook(document) }
-        try global.print(RulesExplainReport(name, book))
+        let report = try await global.withSession { session in
+            let book = try RuleBook(try await session.registry.rules().document)
+            var report = RulesExplainReport(name, book)
+            if let rule = report.rule, rule.thresholdShareOfNode > 0 {
+                report.threshold = ThresholdReport(
+                    rule, try await session.askCoordinator { try await $0.heat(of: name.bytes) }.map { $0.keys.first })
+            }
+            return report
+        }
+        try global.print(report)
     }
 }
 
@@ -50,6 +57,8 @@ struct RulesExplainReport: Report {
     /// The one that applies first.
     var matches: [Match]
     var rule: Rule?
+    /// Where the rule has one that depends on the key's node and the coordinator was asked.
+    var threshold: ThresholdReport?
 
     init(_ key: KeyName, _ book: RuleBook) {
         self.key = key
@@ -74,20 +83,27 @@ struct RulesExplainReport: Report {
                 match.pattern, "\(match.place)", "\(match.literalBytes)", "\(match.sets)", "\(match.anyBytes)",
                 "\(match.runs)", match.applies ? "applies" : "")
         }
-        return table.text(terminal) + "\n" + Self.fields(of: rule).text(terminal)
+        return table.text(terminal) + "\n" + Self.fields(of: rule, threshold).text(terminal)
     }
 
     /// What the rule says, in the words of docs/detection.md.
-    static func fields(of rule: Rule) -> Fields {
+    static func fields(of rule: Rule, _ inForce: ThresholdReport? = nil) -> Fields {
         func span(_ seconds: Double) -> String { TimeText.span(Int64((seconds * 1_000).rounded())) }
         let slice = TimeText.span(Int64(RegistryLimits.sliceMilliseconds))
-        let threshold = Double(rule.thresholdPerSecond)
+        let threshold = Double(inForce?.accessesPerSecond ?? rule.thresholdPerSecond)
         var fields = Fields()
         fields.add(
             "hot",
             "from \(rule.thresholdPerSecond) accesses/s or \(rule.thresholdBytesPerSecond) reply bytes/s over "
                 + "\(TimeText.span(Int64(rule.windowMilliseconds))), in \(rule.confirmSlices) of \(rule.confirmOfSlices) slices of \(slice)"
         )
+        if rule.thresholdShareOfNode > 0 {
+            fields.add(
+                "or",
+                "from \(TopReport.percent(rule.thresholdShareOfNode)) of what its node can carry, but no less than "
+                    + "\(rule.thresholdFloorPerSecond) accesses/s")
+            fields.add("in force", inForce?.text)
+        }
         fields.add("at once", "from \(Int64(threshold * rule.instantMultiple)) accesses/s in one slice")
         fields.add(
             "leaves",

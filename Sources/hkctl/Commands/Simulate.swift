@@ -38,12 +38,20 @@ struct Simulate: AsyncParsableCommand {
     @Option(help: ArgumentHelp("A file with the cache nodes, as 'topology apply' takes it.", valueName: "file"))
     var topology: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "What each node can carry, in commands a second, for rules with a thresholdShareOfNode.", valueName: "n"))
+    var nodeCapacity: Double?
+
     @OptionGroup(title: "Common Options") var global: GlobalOptions
 
     func validate() throws {
         let range = SimulationLimits.agentsRange
         guard range.contains(agents) else {
             throw ValidationError("--agents: \(range.lowerBound) to \(range.upperBound).")
+        }
+        if let nodeCapacity, !SimulationLimits.nodeCapacityRange.contains(nodeCapacity) {
+            throw ValidationError("--node-capacity: 1 to \(Int(SimulationLimits.nodeCapacityRange.upperBound)).")
         }
         guard nodes.isEmpty || topology == nil else {
             throw ValidationError("--nodes and --topology: give one of them.")
@@ -60,11 +68,13 @@ struct Simulate: AsyncParsableCommand {
         let placement = try explaining(global) { try Placement(registry: document) }
         let simulation = Simulation(
             rules: book, placement: placement, agentCount: agents,
-            fleetCapMilliseconds: ControlDocument().stalenessCapMilliseconds, seed: Self.seed)
+            fleetCapMilliseconds: ControlDocument().stalenessCapMilliseconds, seed: Self.seed,
+            nodeCapacityPerSecond: nodeCapacity)
         var reading = TraceReading(file: trace)
         try reading.run(TraceReader(format: format), into: simulation)
         let result = try simulation.finish()
-        try global.print(SimulationReport(reading, result, book, document, agents: agents))
+        try global.print(
+            SimulationReport(reading, result, book, document, agents: agents, nodeCapacityPerSecond: nodeCapacity))
     }
 
     /// Two runs of one trace print the same.

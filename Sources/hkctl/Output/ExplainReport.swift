@@ -60,7 +60,8 @@ struct ExplainReport: Report {
         self.rules = RulesExplainReport(name, book)
         agents = answers.map(Agent.init)
         why = []
-        switch try await coordinator {
+        let answer = try await coordinator
+        switch answer {
         case .success(let status):
             live = status.keys.first
             self.coordinator = status.id
@@ -68,6 +69,9 @@ struct ExplainReport: Report {
             share = live.flatMap { all > 0 ? min(1, $0.accessesPerSecond / all) : nil }
         case .failure(let failure):
             liveProblem = failure.lines[0]
+        }
+        if let rule = self.rules.rule, rule.thresholdShareOfNode > 0 {
+            self.rules.threshold = ThresholdReport(rule, answer.map { $0.keys.first })
         }
         why = HeatReason(self).sentences
     }
@@ -201,7 +205,8 @@ struct HeatReason {
             return ["its load is not known: not published, and no coordinator answers"]
         }
         let bytesHeat = rates.bytes / Double(rule.thresholdBytesPerSecond)
-        let accessHeat = rates.accesses / Double(rule.thresholdPerSecond)
+        let threshold = report.rules.threshold?.accessesPerSecond ?? rule.thresholdPerSecond
+        let accessHeat = rates.accesses / Double(threshold)
         let what: String
         if bytesHeat > accessHeat {
             what =
@@ -210,7 +215,7 @@ struct HeatReason {
         } else {
             what =
                 "\(NumberText.rate(rates.accesses)) accesses/s (±\(NumberText.rate(rates.error))) are "
-                + "\(TopReport.hundredths(accessHeat)) times the \(rule.thresholdPerSecond)/s"
+                + "\(TopReport.hundredths(accessHeat)) times the \(threshold)/s"
         }
         var sentences = ["\(what) of \(name)" + (now == nil ? ", when it was published" : "")]
         let detected = report.live?.detected ?? record.detected?.rawValue ?? "cold"

@@ -60,16 +60,26 @@ struct SimulationReport: Report {
         var peakPerSecondBefore: UInt64
         var peakPerSecondAfter: UInt64
     }
+    private enum CodingKeys: String, CodingKey {
+        case trace, agents, rules, nodeCapacityPerSecond, hotAtOnceMax, keysLeftOut, keys, nodes
+    }
+
     var trace: Trace
     var agents: Int
     var rules: Int
+    /// As given; nil: thresholds that are shares of it did not count.
+    var nodeCapacityPerSecond: Double?
+    /// Whether a rule asks for it.
+    private let needsCapacity: Bool
     var hotAtOnceMax: Int
     var keysLeftOut: Int
     var keys: [Key]
     var nodes: [Node]
 
     init(
-        _ reading: TraceReading, _ result: SimulationResult, _ book: RuleBook, _ topology: TopologyDocument, agents: Int
+        _ reading: TraceReading, _ result: SimulationResult, _ book: RuleBook, _ topology: TopologyDocument,
+        agents: Int,
+        nodeCapacityPerSecond: Double?
     ) {
         trace = Trace(
             file: reading.name, format: reading.format?.rawValue ?? "", lines: reading.lines,
@@ -81,6 +91,8 @@ struct SimulationReport: Report {
             hasUnfinishedLine: reading.hasUnfinishedLine)
         self.agents = agents
         rules = book.document.rules.count
+        self.nodeCapacityPerSecond = nodeCapacityPerSecond
+        needsCapacity = book.detection.needsCapacities
         hotAtOnceMax = result.hotAtOnceMax
         keysLeftOut = result.keysLeftOut
         keys = result.keys.map { Key($0, book.document.rules[$0.rulePosition], topology.nodes[$0.home].name) }
@@ -117,6 +129,12 @@ struct SimulationReport: Report {
         }
         fields.add("agents", "\(agents)")
         fields.add("rules", "\(rules)")
+        if needsCapacity {
+            fields.add(
+                "node carries",
+                nodeCapacityPerSecond.map { "\(NumberText.rate($0)) commands/s" }
+                    ?? "not given (--node-capacity): thresholds that are a share of it do not count")
+        }
         fields.add("hot at once", "at most \(NumberText.count(hotAtOnceMax, "key"))")
         return fields.text(terminal)
     }
@@ -173,7 +191,7 @@ extension SimulationReport.Key {
         let kind = HotKind(key.kind)
         self.init(
             key: KeyName(key.key), kind: kind, action: rule.action(for: kind), rule: key.rulePosition + 1,
-            pattern: rule.pattern, thresholdPerSecond: rule.thresholdPerSecond, home: home,
+            pattern: rule.pattern, thresholdPerSecond: key.thresholdPerSecond, home: home,
             hotSeconds: SimulationReport.seconds(key.hotNanoseconds), times: key.spellCount,
             spells: key.spells.map(SimulationReport.Spell.init), peakPerSecond: key.peakPerSecond, reads: key.reads,
             writes: key.writes, localReads: key.localReads, copyReads: key.copyReads)

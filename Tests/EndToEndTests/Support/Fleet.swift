@@ -154,4 +154,7 @@ let testRules = """
       - pattern: "*"
       - pattern: "warm:*"
         thresholdPerSecond: 300
+      - pattern: "weak:*"
+        thresholdPerSecond: 1000000
+        thresholdShareOfNode: 0.01
     """
