@@ -51,7 +51,7 @@ import Testing
             app, state, version = sys.argv[2], sys.argv[3], int(sys.argv[4])
             head = json.loads(client.get(app + "/hot")[0])
             record = {"key": "item:42", "state": state, "kind": "read", "readsPerSecond": 5230.0, "errorPerSecond": 12.0,
-                      "sources": ["agents"], "since": "2026-11-22T10:00:00Z"}
+                      "sources": sys.argv[5].split(), "since": "2026-11-22T10:00:00Z"}
             value = 0xcbf29ce484222325
             for byte in b"item:42":
                 value = ((value ^ byte) * 0x100000001b3) % 2**64
@@ -69,15 +69,21 @@ import Testing
                     raise result
             client.stop()
             """
-        for (version, state) in ["hot", "cooling", "cold"].enumerated() {
+        for (version, state) in ["hot", "sources", "cooling", "cold"].enumerated() {
+            // News that only a source has made: the state is the same.
+            let sources = state == "sources" ? "agents scan" : "agents"
+            let published = state == "sources" ? "hot" : state
             let outcome = try await SpawnedProcess.run(
                 "/usr/bin/python3",
-                ["-c", publish, hkctl.zookeeper, "\(hkctl.root)/shop", state, "\(version + 1)"])
+                ["-c", publish, hkctl.zookeeper, "\(hkctl.root)/shop", published, "\(version + 1)", sources])
             #expect(outcome.status == 0, "\(outcome)")
             let line = try await watch.waitForLine("the change") {
                 $0.split(separator: " ").dropFirst().first == Substring(state)
             }
             #expect(line.contains("item:42"))
+            if state == "sources" {
+                #expect(line.hasSuffix("  sources    item:42  read, 5230 reads/s, from agents and scan"))
+            }
             if state == "hot" {
                 #expect(line.hasSuffix("  hot        item:42  read, 5230 reads/s, from agents"))
                 let table = try await hkctl.done("list")

@@ -1,10 +1,11 @@
 // The measured side of script/bench detection. Prints one JSON object.
 //
-// usage: DetectionDriver record|report|merge|memory [SEED]
+// usage: DetectionDriver record|report|merge|memory|top [SEED]
 //
 //   record   counting at one agent's event loop: 1,000,000 keys under Zipf 0.99, a slice drained every 50 ms of accesses
 //   report   judging and reporting what two loops counted: 200,000 accesses a second over 100,000 keys
 //   merge    merging at the coordinator: frames of 1,000 agents, each as full as its budget allows
+//   top      HK.TOP at the coordinator: the busiest of 100,000 keys
 //   memory   everything an agent and a coordinator hold while 10,000,000 distinct keys a minute come by
 
 import AllocationCount
@@ -19,11 +20,12 @@ case "record": record(&generator)
 case "report": try reportCost(&generator)
 case "merge": try merge(&generator)
 case "memory": try memory(&generator)
+case "top": try top()
 default: usage()
 }
 
 func usage() -> Never {
-    FileHandle.standardError.write(Data("usage: DetectionDriver record|report|merge|memory [SEED]\n".utf8))
+    FileHandle.standardError.write(Data("usage: DetectionDriver record|report|merge|memory|top [SEED]\n".utf8))
     exit(2)
 }
 

@@ -85,6 +85,18 @@ public struct HeatTracker: Sendable {
         }
     }
 
+    /// The names of the hot and cooling keys, in no order.
+    var hotNames: [[UInt8]] { tracked.compactMap { $0.value.machine.kind == nil ? nil : $0.key } }
+
+    /// The rule of a key, without going through all rules where it is known already.
+    func match(of key: [UInt8], at entry: Int, in window: MergedWindow) -> RuleSet.Match? {
+        if let known = tracked[key], known.ruleGeneration == ruleGeneration {
+            return known.ruleNumber.map { rules[$0] }
+        }
+        guard entry >= 0 else { return rules.match(key) }
+        return window.keys.ruleNumber(at: entry, in: rules, generation: ruleGeneration).map { rules[$0] }
+    }
+
     /// The state of a key as of the last evaluation.
     public func state(of key: [UInt8]) -> HeatState {
         tracked[key]?.machine.state ?? .cold

@@ -19,27 +19,35 @@ extension HeatTracker {
     /// Costs a look at each of the window's keys: for people who ask now and then.
     public func top(_ count: Int, in window: MergedWindow) -> [ObservedHeat] {
         let slices = DetectionLimits.windowMillisecondsRange.upperBound / DetectionLimits.sliceMilliseconds
-        var keys = Set(
-            window.keys.busiest(count, ending: window.lastEndedSlice, slices: slices).map {
-                Array(window.keys.key(at: $0))
-            })
-        if keys.count < count { keys.formUnion(hotKeys.map(\.key)) }
-        let observed = keys.map { observe($0, in: window) }.sorted { left, right in
+        let entries = window.keys.busiest(count, ending: window.lastEndedSlice, slices: slices)
+        var observed = entries.map { observe(Array(window.keys.key(at: $0)), at: $0, in: window) }
+        if observed.count < count {
+            // All others have no access in the last second: they are alike but for their names.
+            let known = Set(observed.map(\.key))
+            let others = hotNames.filter { !known.contains($0) }.sorted { $0.lexicographicallyPrecedes($1) }
+            observed += others.prefix(count - observed.count).map { observe($0, in: window) }
+        }
+        return observed.sorted { left, right in
             left.rank == right.rank ? left.key.lexicographicallyPrecedes(right.key) : left.rank > right.rank
         }
-        return Array(observed.prefix(count))
     }
 
     /// One key, known or not.
     public func observe(_ key: [UInt8], in window: MergedWindow) -> ObservedHeat {
-        let match = rules.match(key)
+        observe(key, at: window.keys.find(key, hash: window.hash(of: key)), in: window)
+    }
+
+    /// - Parameter entry: the key's in the window; -1 when it has none.
+    private func observe(_ key: [UInt8], at entry: Int, in window: MergedWindow) -> ObservedHeat {
+        let match = self.match(of: key, at: entry, in: window)
         let threshold = match.map { self.threshold(of: key, by: $0.rule) }
         var rule = match?.rule ?? Self.anyKey
         if let threshold { rule.thresholdPerSecond = threshold.accessesPerSecond }
         let heat = heat(of: key)
         return ObservedHeat(
             key: key, state: state(of: key), kind: heat?.kind, sinceNanoseconds: heat?.sinceNanoseconds,
-            sample: window.sample(of: key, rule: rule), match: match, threshold: threshold)
+            sample: window.keys.sample(at: entry, rule: rule, ending: window.lastEndedSlice), match: match,
+            threshold: threshold)
     }
 
     /// Nil when no rule matches.

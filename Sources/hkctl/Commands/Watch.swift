@@ -6,9 +6,9 @@ struct Watch: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Print one line a change, until Ctrl-C.",
         discussion: """
-            Keys that change state, pins and denies that come, go and expire, new mode, rules and topology, and the \
-            connection to ZooKeeper. Changes that follow each other faster than they can be read may be seen as one. \
-            With --output json every line is one JSON object. SIGINT and SIGTERM end it with status 0.
+            Keys that change state or that another source names, pins and denies that come, go and expire, new mode, rules \
+            and topology, and the connection to ZooKeeper. Changes that follow each other faster than they can be read may \
+            be seen as one. With --output json every line is one JSON object. SIGINT and SIGTERM end it with status 0.
             """)
 
     @OptionGroup(title: "Common Options") var global: GlobalOptions

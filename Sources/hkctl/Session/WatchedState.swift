@@ -4,6 +4,8 @@ import HotKeyRegistry
 struct RegistryChange: Encodable, Sendable {
     enum Event: String, Encodable, Sendable {
         case candidate, hot, cooling, cold
+        /// Named by a source that had not named it before; its state is the same.
+        case sources
         case pinned, unpinned, denied, undenied
         case mode, rules, topology
         /// What is known of the registry became `fresh` or `stale`.
@@ -123,7 +125,12 @@ struct WatchedState: Sendable {
         }
         var changes: [RegistryChange] = []
         for record in snapshot.hot {
-            if let old = before.snapshot.hot[record.key], !record.differsInState(from: old) { continue }
+            if let old = before.snapshot.hot[record.key], !record.differsInState(from: old) {
+                // Names gather while a key is known; one that has gone is no news.
+                let isNamed = !Set(record.sources).isSubset(of: old.sources)
+                if isNamed { changes.append(change(record.key, record, .sources)) }
+                continue
+            }
             guard let event = RegistryChange.Event(rawValue: record.state.rawValue) else { continue }
             changes.append(change(record.key, record, event))
         }
