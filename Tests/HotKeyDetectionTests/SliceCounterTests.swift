@@ -76,6 +76,8 @@ extension SliceSummary {
         #expect(summary.totals.replyBytes == 570)
         #expect(summary.byKey[key(1)]?.replyBytes == 0)
         #expect(summary.byKey[key(2)]?.replyBytes == 70)
+        #expect(summary.totals.misses == 2)
+        #expect(summary.byKey[key(2)]?.misses == 1)
         #expect(summary.byKey[key(3)]?.replyBytes == 0)
     }
 

@@ -5,10 +5,8 @@
 public struct CounterSlot: Sendable, Hashable {
     /// Of a write: a reply without a value is no miss then.
     private static let writeMark: UInt64 = 1 << 63
-    private static let unlistedNumber = UInt64.max & ~writeMark
-
     /// For what is counted in the totals only.
-    public static let unlisted = CounterSlot(number: unlistedNumber, isWrite: false)
+    private static let unlistedNumber = UInt64.max & ~writeMark
 
     /// For carrying a slot through code that knows nothing of counting; never 0, which such code may use for "none".
     public let word: UInt64

@@ -83,7 +83,9 @@ extension ProxyTests {
                 let home = try await rig.server.statistics().hotHomeReads - homeBefore
                 // Each was answered once, by one of the two; nothing went to home after the replica had answered.
                 #expect(read + home == 600, "\(read) and \(home)")
-                #expect(read > 150, "\(read) and \(home)")
+                // Which of the two answers is drawn by their latency. Out of use for 200 ms after each mistake it answered, the replica
+                // would come to a handful.
+                #expect(read > 40, "\(read) and \(home)")
                 for key in keys { #expect(try await client.command("DEL", key) == .integer(1)) }
                 await client.close()
             }
