@@ -138,7 +138,7 @@ extension ProxyTests {
                 func fail(_ failure: UpstreamFailure) {
                     let request = ClosureRequest { _ in }
                     let entry = PendingReply(target: .request(request), counter: 0, sentAt: loop.now, isProbe: false)
-                    node.load.sent()
+                    node.countSent()
                     node.failed([entry], failure)
                 }
                 for _ in 0..<50 { fail(.localShortage(.descriptors)) }

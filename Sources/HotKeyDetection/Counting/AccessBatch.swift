@@ -1,7 +1,7 @@
 /// Accesses that have been recorded and not been looked up yet: a few, in the order in which they came.
 ///
 /// Keeps its memory. One owner.
-struct AccessBatch {
+struct AccessBatch: ~Copyable {
     struct Access {
         var nameOffset: UInt16
         var nameLength: UInt16
@@ -19,21 +19,17 @@ struct AccessBatch {
     private(set) var count = 0
     private var namesUsed = 0
     let hashes: UnsafeMutablePointer<UInt64>
-    /// For ``KeyTable/load(_:count:entries:)``.
-    let entries: UnsafeMutablePointer<UInt32>
     private let accesses: UnsafeMutablePointer<Access>
     private let names: UnsafeMutableRawPointer
 
     init() {
         hashes = .allocate(capacity: Self.accessesMax)
-        entries = .allocate(capacity: Self.accessesMax)
         accesses = .allocate(capacity: Self.accessesMax)
         names = .allocate(byteCount: Self.namesBytesMax, alignment: 8)
     }
 
-    func deallocate() {
+    deinit {
         hashes.deallocate()
-        entries.deallocate()
         accesses.deallocate()
         names.deallocate()
     }

@@ -48,7 +48,7 @@ final class KeyTable {
     private var liveBytes = 0
     /// The other half of a compaction at full size, kept so that compacting again does not allocate.
     private var spare: UnsafeMutableRawPointer?
-    /// Makes the compiler keep the loads of ``load(_:count:entries:)``.
+    /// Makes the compiler keep the loads of ``load(_:count:)``.
     private var loaded: UInt32 = 0
 
     init(keyLimit: Int, arenaByteLimit: Int) {
@@ -106,21 +106,21 @@ final class KeyTable {
     ///
     /// One look-up after the other waits for memory several times each; here the waits for all of them are one. So no step
     /// branches on what it is the first to load: a branch that was guessed wrong would wait for that one load.
-    ///
-    /// - Parameter entries: takes for each hash an entry that it may belong to, and 0 where there is none.
-    func load(_ hashes: UnsafePointer<UInt64>, count: Int, entries: UnsafeMutablePointer<UInt32>) {
-        for place in 0..<count {
-            let cell = index[Int(truncatingIfNeeded: Self.tag(of: hashes[place]) >> indexShift)]
-            entries[place] = UInt32(truncatingIfNeeded: cell)
-        }
-        // Entry 0 can be read in an empty table too: `init` has made it, and what it once named stays inside the arena.
-        for place in 0..<count {
-            let entry = entries[place] &- (entries[place] == 0 ? 0 : 1)
-            entries[place] = entry
-            loaded &+= references[Int(entry)].offset
-        }
-        for place in 0..<count {
-            loaded &+= UInt32((arena + Int(references[Int(entries[place])].offset)).load(as: UInt8.self))
+    func load(_ hashes: UnsafePointer<UInt64>, count: Int) {
+        withUnsafeTemporaryAllocation(of: Int.self, capacity: count) { entries in
+            for place in 0..<count {
+                let cell = index[Int(truncatingIfNeeded: Self.tag(of: hashes[place]) >> indexShift)]
+                entries[place] = Int(truncatingIfNeeded: cell & 0xFFFF_FFFF)
+            }
+            // Entry 0 stands for none: it can be read in an empty table too, because `init` has made it, and what it once named
+            // stays inside the arena.
+            for place in 0..<count {
+                entries[place] -= entries[place] == 0 ? 0 : 1
+                loaded &+= references[entries[place]].offset
+            }
+            for place in 0..<count {
+                loaded &+= UInt32((arena + Int(references[entries[place]].offset)).load(as: UInt8.self))
+            }
         }
     }
 

@@ -93,7 +93,6 @@ public final class SliceCounter {
 
     deinit {
         counters.deallocate()
-        batch.deallocate()
         places.deallocate()
     }
 
@@ -132,7 +131,7 @@ public final class SliceCounter {
 
     private func lookUpBatch() {
         let count = batch.count
-        table.load(batch.hashes, count: count, entries: batch.entries)
+        table.load(batch.hashes, count: count)
         var number = nextAccess &- UInt64(count)
         for place in 0..<count {
             let (access, key) = batch.access(at: place)

@@ -4,14 +4,15 @@
 /// Every record that it turned away or gave up weighs no more than any that it holds, and those it holds take at least
 /// `bytesMax` together. Whoever takes them in order until `bytesMax` is used up thus misses nothing.
 struct TopSelector {
-    private struct Element {
+    private struct Element: Weighted {
         var weight: UInt64
         var record: UInt32
         var bytes: UInt32
+        var number: Int { Int(record) }
     }
 
     private let bytesMax: Int
-    private var heap: [Element] = []
+    private var heap = LeastHeap<Element>()
     private var bytesHeld = 0
 
     init(bytesMax: Int) {
@@ -20,46 +21,19 @@ struct TopSelector {
 
     @inline(__always)
     mutating func offer(weight: UInt64, bytes: Int, record: Int) {
-        if bytesHeld >= bytesMax, weight <= heap[0].weight { return }
-        push(Element(weight: weight, record: UInt32(record), bytes: UInt32(bytes)))
+        if bytesHeld >= bytesMax, weight <= heap.least.weight { return }
+        heap.insert(Element(weight: weight, record: UInt32(record), bytes: UInt32(bytes)))
         bytesHeld &+= bytes
-        while bytesHeld &- Int(heap[0].bytes) >= bytesMax { dropLeast() }
+        while bytesHeld &- Int(heap.least.bytes) >= bytesMax {
+            bytesHeld &-= Int(heap.least.bytes)
+            heap.removeLeast()
+        }
     }
 
     /// Largest weight first; leaves the selector empty, its memory kept.
     mutating func takeSorted(into records: inout [Int]) {
-        heap.sort { $0.weight > $1.weight || ($0.weight == $1.weight && $0.record < $1.record) }
         records.removeAll(keepingCapacity: true)
-        for element in heap { records.append(Int(element.record)) }
-        heap.removeAll(keepingCapacity: true)
+        heap.takeSorted { records.append(Int($0.record)) }
         bytesHeld = 0
-    }
-
-    private mutating func push(_ element: Element) {
-        heap.append(element)
-        var child = heap.count - 1
-        while child > 0 {
-            let parent = (child - 1) / 2
-            guard heap[child].weight < heap[parent].weight else { return }
-            heap.swapAt(child, parent)
-            child = parent
-        }
-    }
-
-    private mutating func dropLeast() {
-        bytesHeld -= Int(heap[0].bytes)
-        let last = heap.removeLast()
-        guard !heap.isEmpty else { return }
-        heap[0] = last
-        var parent = 0
-        while true {
-            var least = parent
-            let left = 2 * parent + 1
-            if left < heap.count, heap[left].weight < heap[least].weight { least = left }
-            if left + 1 < heap.count, heap[left + 1].weight < heap[least].weight { least = left + 1 }
-            guard least != parent else { return }
-            heap.swapAt(parent, least)
-            parent = least
-        }
     }
 }

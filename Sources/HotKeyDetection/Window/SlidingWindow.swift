@@ -286,47 +286,29 @@ final class SlidingWindow {
 
     /// The entries with the most accesses over the slices that end with `ending`, the busiest first.
     ///
-    /// Looks at every entry's state, and at the cells of those alone that may be among the busiest. A heap with the least busy of
-    /// those found so far on top: whatever the order of the entries, each costs at most the logarithm of `count`.
+    /// Looks at every entry's state, and at the cells of those alone that may be among the busiest. Whatever the order of the
+    /// entries, each costs at most the logarithm of `count`.
     func busiest(_ count: Int, ending: UInt64, slices: Int) -> [Int] {
         guard count > 0 else { return [] }
-        var heap: [(accesses: UInt64, entry: Int)] = []
+        var heap = LeastHeap<Busy>()
         heap.reserveCapacity(count)
         for entry in 0..<table.highWater where table.isPresent(entry) {
             let isFull = heap.count == count
-            if isFull, accessesAtMost(in: entry) <= heap[0].accesses { continue }
+            if isFull, accessesAtMost(in: entry) <= heap.least.weight { continue }
             let accesses = accesses(in: entry, ending: ending, slices: slices)
-            guard accesses > (isFull ? heap[0].accesses : 0) else { continue }
-            if isFull {
-                heap[0] = (accesses, entry)
-                Self.sink(&heap)
-            } else {
-                heap.append((accesses, entry))
-                Self.rise(&heap)
-            }
+            guard accesses > (isFull ? heap.least.weight : 0) else { continue }
+            let busy = Busy(weight: accesses, number: entry)
+            if isFull { heap.replaceLeast(with: busy) } else { heap.insert(busy) }
         }
-        return heap.sorted { $0.accesses == $1.accesses ? $0.entry < $1.entry : $0.accesses > $1.accesses }.map(\.entry)
+        var entries: [Int] = []
+        heap.takeSorted { entries.append($0.number) }
+        return entries
     }
 
-    private static func rise(_ heap: inout [(accesses: UInt64, entry: Int)]) {
-        var child = heap.count - 1
-        while child > 0, heap[child].accesses < heap[(child - 1) / 2].accesses {
-            heap.swapAt(child, (child - 1) / 2)
-            child = (child - 1) / 2
-        }
-    }
-
-    private static func sink(_ heap: inout [(accesses: UInt64, entry: Int)]) {
-        var parent = 0
-        while true {
-            var least = parent
-            let left = 2 * parent + 1
-            if left < heap.count, heap[left].accesses < heap[least].accesses { least = left }
-            if left + 1 < heap.count, heap[left + 1].accesses < heap[least].accesses { least = left + 1 }
-            guard least != parent else { return }
-            heap.swapAt(parent, least)
-            parent = least
-        }
+    /// An entry by its accesses.
+    private struct Busy: Weighted {
+        var weight: UInt64
+        var number: Int
     }
 
     private func accesses(in entry: Int, ending: UInt64, slices: Int) -> UInt64 {

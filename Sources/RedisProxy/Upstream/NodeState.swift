@@ -10,7 +10,7 @@ final class NodeState {
     let isReplica: Bool
     /// A cycle, broken by ``ProxyLoop/shutDown()``.
     let loop: ProxyLoop
-    var load = NodeLoad()
+    private(set) var load = NodeLoad()
     /// The node's clock, for the expiry times of copies on it.
     private(set) var lease = CopyLease()
     /// When the node may last have lost what this agent wrote to it: its copies are not read for a lifetime after that.
@@ -106,9 +106,14 @@ final class NodeState {
             let isAnswering = connection.oldestWaitNanoseconds(now: now) < breaker.configuration.slowCallNanoseconds
             return .overloaded(isAnswering: isAnswering)
         }
+        countSent()
+        return nil
+    }
+
+    @inline(__always)
+    func countSent() {
         load.sent()
         statistics.requests &+= 1
-        return nil
     }
 
     @inline(__always)
