@@ -15,6 +15,7 @@ let settings: [SwiftSetting] = [
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let lifecycleSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
@@ -74,11 +75,13 @@ let package = Package(
             swiftSettings: settings),
 
         // The data path.
+        .target(
+            name: "SocketIO", dependencies: [deque, heap, nioConcurrency, nioCore, nioPosix], swiftSettings: settings),
         .target(name: "RESP", dependencies: [nioCore], swiftSettings: settings),
         .target(
             name: "RedisProxy",
             dependencies: [
-                "HotKeyMitigation", "RESP", "TransportSecurity", deque, logging, nioConcurrency, nioCore, nioPosix,
+                "HotKeyMitigation", "RESP", "SocketIO", "TransportSecurity", deque, logging, nioConcurrency, nioCore,
             ],
             swiftSettings: settings),
 
@@ -98,7 +101,8 @@ let package = Package(
             dependencies: [
                 "HotKeyDetection", "HotKeyMitigation", "HotKeyPeer", "HotKeyRegistry", "HotKeyRules", "HotKeyScan",
                 "RESP",
-                "RedisProxy", "StrictCoding", "TransportSecurity", "ZooKeeper", hummingbird, lifecycle, logging,
+                "RedisProxy", "SocketIO", "StrictCoding", "TransportSecurity", "ZooKeeper", hummingbird, lifecycle,
+                logging,
                 nioConcurrency, nioCore, nioPosix,
             ],
             swiftSettings: settings),
@@ -133,10 +137,12 @@ let package = Package(
         .testTarget(
             name: "RESPTests", dependencies: ["HotKeyTestSupport", "RESP", nioCore], swiftSettings: settings),
         .testTarget(
+            name: "SocketIOTests", dependencies: ["HotKeyTestSupport", "SocketIO", nioCore], swiftSettings: settings),
+        .testTarget(
             name: "RedisProxyTests",
             dependencies: [
-                "HotKeyMitigation", "HotKeyPeer", "HotKeyTestSupport", "RESP", "RedisProxy", "TransportSecurity",
-                logging,
+                "HotKeyMitigation", "HotKeyPeer", "HotKeyTestSupport", "RESP", "RedisProxy", "SocketIO",
+                "TransportSecurity", logging,
                 nioCore, nioPosix,
             ],
             swiftSettings: settings),

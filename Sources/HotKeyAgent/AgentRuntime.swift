@@ -7,6 +7,7 @@ import NIOCore
 import NIOPosix
 import RedisProxy
 public import ServiceLifecycle
+import SocketIO
 import ZooKeeper
 
 /// One agent: puts the parts together and runs them until it is asked to stop.
@@ -63,7 +64,7 @@ public struct AgentRuntime: Service {
     }
 
     public func run() async throws {
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
+        let group = try SocketEventLoopGroup(count: configuration.threads)
         do {
             try await run(on: group)
             try await group.shutdownGracefully()
@@ -73,7 +74,7 @@ public struct AgentRuntime: Service {
         }
     }
 
-    private func run(on group: MultiThreadedEventLoopGroup) async throws {
+    private func run(on group: SocketEventLoopGroup) async throws {
         let store = try AgentStore(configuration, zookeeper: zookeeper, logger: logger)
         let hashSeed = UInt64.random(in: .min ... .max)
         let commands = AgentCommands()
@@ -88,7 +89,7 @@ public struct AgentRuntime: Service {
                 on: .tcp(host: configuration.peer.host, port: configuration.peer.port), role: .peer,
                 security: security.peer, inherited: sockets.descriptor(for: .tcp(configuration.peer)))
             try await store.start(configuration, paths: paths, id: id, logger: logger)
-            try await serve(group, proxy, commands, store.store, hashSeed: hashSeed, peer: peer)
+            try await serve(proxy, commands, store.store, hashSeed: hashSeed, peer: peer)
         } catch {
             await proxy.shutDown()
             await store.close()
@@ -100,10 +101,12 @@ public struct AgentRuntime: Service {
     }
 
     private func serve(
-        _ group: MultiThreadedEventLoopGroup, _ proxy: ProxyServer, _ commands: AgentCommands,
-        _ store: any CoordinationStore, hashSeed: UInt64, peer: ProxyServer.Address
+        _ proxy: ProxyServer, _ commands: AgentCommands, _ store: any CoordinationStore, hashSeed: UInt64,
+        peer: ProxyServer.Address
     ) async throws {
         let clock = EnsembleClock()
+        // Connections to other agents and to nodes that are asked aside from requests.
+        let group = MultiThreadedEventLoopGroup.singleton
         let subscriber = RegistrySubscriber(
             store: store, paths: paths, stateDirectory: configuration.stateDirectory, logger: logger)
         let coordinator =

@@ -1,9 +1,9 @@
 public import Logging
 import Glibc
 import NIOConcurrencyHelpers
-public import NIOCore
-import NIOPosix
+import NIOCore
 import RESP
+public import SocketIO
 import TransportSecurity
 
 /// The data path: listens for clients and stands in front of the cache nodes, on every event loop of a group.
@@ -25,6 +25,10 @@ public final class ProxyServer: Sendable {
         case tcp(host: String, port: Int)
         case unixSocket(path: String)
 
+        var isTCP: Bool {
+            if case .tcp = self { true } else { false }
+        }
+
         public var description: String {
             switch self {
             case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
@@ -34,15 +38,13 @@ public final class ProxyServer: Sendable {
     }
 
     private let configuration: ProxyConfiguration
-    private let group: any EventLoopGroup
     private let logger: Logger
     private let loops: [NIOLoopBound<ProxyLoop>]
-    private let loopByID: [ObjectIdentifier: NIOLoopBound<ProxyLoop>]
     private let descriptors: DescriptorReserve
     private let state = NIOLockedValueBox(State())
 
     private struct State {
-        var listeners: [any Channel] = []
+        var listeners: [NIOLoopBound<SocketListener>] = []
         var sockets: [UnixListener] = []
         /// Counted apart: clients of apps must not keep other agents out, without whom nothing of this one is known.
         var clients: [Role: Int] = [:]
@@ -56,20 +58,18 @@ public final class ProxyServer: Sendable {
     /// node yet. Without a topology only ``Role/peer`` listeners may be opened, until a snapshot has brought one. Call it from
     /// outside the group's event loops.
     public init(
-        configuration: ProxyConfiguration, group: any EventLoopGroup, topology: ProxyTopology?,
+        configuration: ProxyConfiguration, group: SocketEventLoopGroup, topology: ProxyTopology?,
         agentCommands: any AgentCommandHandler, logger: Logger,
         makeRecorder: @escaping @Sendable (Int) -> (any KeyAccessRecorder)?,
         makeRandom: @escaping @Sendable (Int) -> any RandomNumberGenerator = { _ in SystemRandomNumberGenerator() }
     ) async throws {
         self.configuration = configuration
-        self.group = group
         self.logger = logger
         let descriptors = DescriptorReserve(logger: logger)
         self.descriptors = descriptors
-        let eventLoops = Array(group.makeIterator())
-        let cacheBytes = configuration.cacheBytes / max(1, eventLoops.count)
+        let cacheBytes = configuration.cacheBytes / group.loops.count
         var loops: [NIOLoopBound<ProxyLoop>] = []
-        for (index, eventLoop) in eventLoops.enumerated() {
+        for (index, eventLoop) in group.loops.enumerated() {
             loops.append(
                 try await eventLoop.submit {
                     NIOLoopBound(
@@ -81,7 +81,6 @@ public final class ProxyServer: Sendable {
                 }.get())
         }
         self.loops = loops
-        self.loopByID = Dictionary(uniqueKeysWithValues: loops.map { (ObjectIdentifier($0.eventLoop), $0) })
     }
 
     /// Connects to the nodes.
@@ -106,45 +105,29 @@ public final class ProxyServer: Sendable {
         on address: Address, role: Role, security: ListenerSecurity = ListenerSecurity(),
         inherited descriptor: CInt? = nil
     ) async throws -> Address {
-        let bootstrap = ServerBootstrap(group: group)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .serverChannelOption(.backlog, value: RedisProxyLimits.backlog)
-            .serverChannelInitializer { [descriptors] channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptPause(descriptors: descriptors))
-                }
-            }
-            .childChannelOption(.allowRemoteHalfClosure, value: true)
-            .childChannelInitializer { [self] channel in
-                channel.eventLoop.makeCompletedFuture { try accept(channel, role, security) }
-            }
         do {
-            let channel: any Channel
-            var unixDescriptor: CInt?
-            switch address {
-            case .tcp(let host, let port):
-                let bootstrap = bootstrap.tcpClientOptions()
-                channel =
-                    if let descriptor {
-                        try await bootstrap.withBoundSocket(descriptor).get()
-                    } else {
-                        try await bootstrap.bind(host: host, port: port).get()
-                    }
-            case .unixSocket where descriptor != nil:
-                channel = try await bootstrap.withBoundSocket(descriptor!).get()
-            case .unixSocket(let path):
+            let bound: Address
+            let listening: CInt
+            switch (address, descriptor) {
+            case (.tcp(let host, _), let descriptor?):
+                listening = descriptor
+                bound = SocketListener.address(of: descriptor)?.port.map { .tcp(host: host, port: $0) } ?? address
+            case (.tcp(let host, let port), nil):
+                let own = try await SocketListener.bind(
+                    host: host, port: port, backlog: RedisProxyLimits.backlog)
+                listening = own.descriptor
+                bound = .tcp(host: host, port: own.address.port ?? port)
+            case (.unixSocket, let descriptor?):
+                (listening, bound) = (descriptor, address)
+            case (.unixSocket(let path), nil):
                 let socket = try UnixListener(
                     path: path, mode: security.socketMode, group: security.socketGroup,
                     backlog: RedisProxyLimits.backlog)
-                unixDescriptor = socket.descriptor
                 state.withLockedValue { $0.sockets.append(socket) }
-                channel = try await bootstrap.withBoundSocket(socket.descriptor).get()
+                (listening, bound) = (socket.descriptor, address)
             }
-            // SwiftNIO has set the queue of a socket that listens already to 128 places, for everyone who has it open.
-            if let descriptor = descriptor ?? unixDescriptor { Glibc.listen(descriptor, RedisProxyLimits.backlog) }
-            state.withLockedValue { $0.listeners.append(channel) }
-            guard case .tcp(let host, _) = address, let port = channel.localAddress?.port else { return address }
-            return .tcp(host: host, port: port)
+            try await listen(listening, role, security, isTCP: bound.isTCP)
+            return bound
         } catch {
             throw RedisProxyError(
                 .cannotListen,
@@ -153,7 +136,21 @@ public final class ProxyServer: Sendable {
         }
     }
 
-    private func accept(_ channel: any Channel, _ role: Role, _ security: ListenerSecurity) throws {
+    private func listen(_ descriptor: CInt, _ role: Role, _ security: ListenerSecurity, isTCP: Bool) async throws {
+        let first = loops[0]
+        let listener = try await first.eventLoop.submit { [self] in
+            let clients = ClientListener(loops: loops, descriptors: descriptors) { [self] descriptor, loop in
+                admit(descriptor, loop, role, security)
+            }
+            let listener = try SocketListener(
+                descriptor: descriptor, eventLoop: first.value.eventLoop, options: isTCP ? .client : nil,
+                pauseMilliseconds: RedisProxyLimits.acceptPauseMilliseconds, handler: clients)
+            return NIOLoopBound(listener, eventLoop: first.eventLoop)
+        }.get()
+        state.withLockedValue { $0.listeners.append(listener) }
+    }
+
+    private func admit(_ descriptor: CInt, _ loop: ProxyLoop, _ role: Role, _ security: ListenerSecurity) {
         let id = state.withLockedValue { state -> UInt64? in
             let clientsMax = role == .app ? configuration.clientsMax : RedisProxyLimits.peersMax
             guard state.clients[role, default: 0] < clientsMax else { return nil }
@@ -161,19 +158,31 @@ public final class ProxyServer: Sendable {
             state.nextClientID += 1
             return state.nextClientID
         }
-        let loop = loopByID[ObjectIdentifier(channel.eventLoop)]!.value
         guard let id else {
             loop.statistics.clientsRefused += 1
             // To say why, a handshake would have to be paid for first.
-            guard security.tls == nil else { return channel.close(promise: nil) }
-            try channel.pipeline.syncOperations.addHandler(ClientRefusal())
+            if security.tls == nil { ClientRefusal.tell(descriptor, loop.eventLoop) } else { close(descriptor) }
             return
         }
-        channel.closeFuture.whenComplete { [state] _ in state.withLockedValue { $0.clients[role, default: 0] -= 1 } }
-        try security.tls?.secure(channel, handshakeMilliseconds: configuration.handshakeMilliseconds)
+        let leave: @Sendable () -> Void = { [state] in state.withLockedValue { $0.clients[role, default: 0] -= 1 } }
+        loop.updateNow()
         let session = FrontSession(
             loop: loop, role: role == .app ? .app : .peer, id: id, access: security.access)
-        try channel.pipeline.syncOperations.addHandler(session)
+        guard
+            let connection = try? SocketConnection(
+                descriptor: descriptor, eventLoop: loop.eventLoop, allowsHalfClosure: true, handler: session)
+        else { return leave() }
+        connection.onClose = leave
+        session.begin(connection)
+        do {
+            try security.tls.map { tls in
+                try connection.secure {
+                    try tls.secure($0, handshakeMilliseconds: configuration.handshakeMilliseconds)
+                }
+            }
+        } catch {
+            connection.close()
+        }
     }
 
     /// Makes every event loop act on a snapshot, and returns when all do. The steps and what they protect are told at
@@ -291,26 +300,13 @@ public final class ProxyServer: Sendable {
         }
         // First the files: while one is there and nobody listens, it looks like a dead process's.
         for socket in sockets { socket.remove() }
-        for listener in listeners { try? await close(listener) }
+        // What has been accepted is given to its event loop before these are told to let clients go.
+        for listener in listeners { try? await listener.eventLoop.submit { listener.value.close() }.get() }
         _ = try? await onEveryLoop { $0.drainClients() }
         let deadline = NIODeadline.now() + .milliseconds(graceMilliseconds)
         while state.withLockedValue({ $0.clients.values.contains { $0 > 0 } }), NIODeadline.now() < deadline {
             try? await Task.sleep(for: .milliseconds(10))
         }
-    }
-
-    /// Closes a listener so that no connection which it has taken from its queue is lost.
-    ///
-    /// NIO hands one it has accepted to another event loop, has it back, and closes it when the listener has closed meanwhile. So
-    /// nothing more is accepted first, and what is between the loops gets through: there, and back.
-    private func close(_ listener: any Channel) async throws {
-        try await listener.eventLoop.submit {
-            try listener.pipeline.syncOperations.handler(type: AcceptPause.self).end()
-        }.get()
-        try await listener.setOption(.autoRead, value: false).get()
-        _ = try await onEveryLoop { _ in }
-        try await listener.eventLoop.submit {}.get()
-        try await listener.close()
     }
 
     /// Ends every connection. The proxy cannot be used any more.

@@ -3,6 +3,7 @@ import HotKeyTestSupport
 import Logging
 import NIOCore
 import NIOPosix
+import SocketIO
 import Testing
 
 @testable import RedisProxy
@@ -117,16 +118,23 @@ extension ProxyTests {
             #expect(LocalShortage(ChannelError.connectTimeout(.seconds(1))) == nil)
             // As it comes: nobody listens there.
             let port = try FreePort.next()
-            let error = await #expect(throws: NIOConnectionError.self) {
-                _ = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-                    .connect(host: "127.0.0.1", port: port).get()
-            }
+            let group = try SocketEventLoopGroup(count: 1)
+            let eventLoop = group.loops[0]
+            let refused = eventLoop.makePromise(of: CInt.self)
+            try await eventLoop.submit {
+                SocketConnector.connect(
+                    host: "127.0.0.1", port: port, on: eventLoop, timeoutMilliseconds: 10_000, options: TCPOptions(),
+                    check: {}, completion: { refused.completeWith($0) })
+            }.get()
+            let error = await #expect(throws: ConnectError.self) { _ = try await refused.futureResult.get() }
             #expect(LocalShortage(try #require(error)) == nil)
+            try await group.shutdownGracefully()
         }
 
         /// Otherwise an agent short of descriptors would call every healthy node down.
         @Test func aShortageOfOurOwnOpensNoBreaker() async throws {
-            let eventLoop = MultiThreadedEventLoopGroup.singleton.next()
+            let group = try SocketEventLoopGroup(count: 1)
+            let eventLoop = group.loops[0]
             let (afterShortage, afterFailures) = try await eventLoop.submit {
                 let loop = ProxyLoop(
                     index: 0, eventLoop: eventLoop,
@@ -148,6 +156,7 @@ extension ProxyTests {
             }.get()
             #expect(afterShortage == (true, 0))
             #expect(!afterFailures)
+            try await group.shutdownGracefully()
         }
     }
 }

@@ -6,6 +6,7 @@ import NIOCore
 import NIOPosix
 import RESP
 import RedisProxy
+import SocketIO
 import Testing
 
 /// What every suite here hangs under: one test after the other, so that times and counters of the shared nodes are a test's own.
@@ -84,7 +85,7 @@ final class Rig: Sendable {
     let nodes: [RedisServer]
     let topology: ProxyTopology
     let server: ProxyServer
-    let group: MultiThreadedEventLoopGroup
+    let group: SocketEventLoopGroup
     let port: Int
 
     static func startNodes(_ count: Int) async throws -> [RedisServer] {
@@ -110,7 +111,7 @@ final class Rig: Sendable {
     ) async throws {
         self.nodes = nodes
         self.topology = topology
-        group = MultiThreadedEventLoopGroup(numberOfThreads: loops)
+        group = try SocketEventLoopGroup(count: loops)
         server = try await ProxyServer(
             configuration: configuration, group: group, topology: topology, agentCommands: AgentStub(),
             logger: Logger(label: "proxy") { _ in SwiftLogNoOpLogHandler() }, makeRecorder: { _ in CountingRecorder() },

@@ -40,7 +40,7 @@ extension FrontSession {
     /// Sends a command that waits for other clients' doing to where its keys are now.
     fileprivate func wait(_ old: BoundRequest, _ resend: BlockingResend, at target: ClusterState.Target) {
         // Nothing may be taken from a list for a client that has gone.
-        guard context != nil, !loop.isShutDown else { return }
+        guard connection != nil, !loop.isShutDown else { return }
         if hasClosedItsSide { return close() }
         guard let cluster = loop.cluster, let node = cluster.node(for: target, slot: resend.keys.slot) else {
             return complete(old.slot, resend.refusal)

@@ -1,5 +1,6 @@
 import NIOCore
 import RESP
+import SocketIO
 
 enum ConnectionCommandText {
     static let authWithoutPassword =
@@ -167,7 +168,7 @@ extension FrontSession {
     }
 
     private var clientLine: String {
-        let address = context?.channel.remoteAddress.map { "\($0.ipAddress ?? "unix"):\($0.port ?? 0)" } ?? "?"
+        let address = connection?.remoteAddress.map { "\($0.ipAddress ?? "?"):\($0.port ?? 0)" } ?? "unix:0"
         return "id=\(id) addr=\(address) name=\(String(decoding: name, as: UTF8.self)) resp=\(version.rawValue) "
             + "sub=\(channels.count + (listening?.count(of: .channel) ?? 0)) psub=\(listening?.count(of: .pattern) ?? 0) "
             + "ssub=\(listening?.count(of: .shard) ?? 0) loop=\(loop.index)\n"

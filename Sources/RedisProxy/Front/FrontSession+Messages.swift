@@ -1,12 +1,13 @@
 import NIOCore
+import SocketIO
 
 /// What a client is sent beside whole replies.
 extension FrontSession {
     /// Sends a pub/sub message. It may stand between any two replies. A client that does not read its messages is let go, as
     /// Redis does: back-pressure has no hold on it, because it sends nothing.
     func push(_ text: ByteBuffer) {
-        guard let context else { return }
-        pushedBytes = context.channel.isWritable ? 0 : pushedBytes + text.readableBytes
+        guard let connection else { return }
+        pushedBytes = connection.isWritable ? 0 : pushedBytes + text.readableBytes
         guard pushedBytes < loop.configuration.outputBytesMax else {
             close()
             return
@@ -22,12 +23,12 @@ extension FrontSession {
     // MARK: A large reply, part by part
 
     /// Whether a reply may go out while it still arrives.
-    func mayStream(_ slot: UInt32) -> Bool { context != nil && streaming == nil && replies.isOldest(slot) }
+    func mayStream(_ slot: UInt32) -> Bool { connection != nil && streaming == nil && replies.isOldest(slot) }
 
     func beginStream(from connection: UpstreamConnection) { streaming = connection }
 
     func passOn(part: ByteBuffer) {
-        guard context != nil else { return }
+        guard connection != nil else { return }
         write(part)
         touch()
     }
@@ -46,8 +47,7 @@ extension FrontSession {
 
     /// What the client has not taken yet; 0 when it is gone.
     var waitingOutputBytes: Int {
-        guard let options = context?.channel.syncOptions else { return 0 }
-        return ((try? options.getOption(.bufferedWritableBytes)) ?? 0) + output.readableBytes
+        connection.map { $0.unsentBytes + output.readableBytes } ?? 0
     }
 
     // MARK: What a connection of this client's own says beside replies
@@ -55,20 +55,20 @@ extension FrontSession {
     func isNext(_ slot: UInt32) -> Bool { replies.isOldest(slot) }
 
     func passOn(_ message: ReplyView) {
-        guard context != nil else { return }
+        guard connection != nil else { return }
         write(message.passedOn())
         touch()
     }
 
     func passOn(_ messages: ByteBuffer) {
-        guard context != nil else { return }
+        guard connection != nil else { return }
         write(messages)
         touch()
     }
 
     /// Nothing is asked on that connection, but a reply may still be held back.
     func passOnBehindReplies(_ message: ReplyView) {
-        guard context != nil else { return }
+        guard connection != nil else { return }
         if replies.isEmpty { passOn(message) } else { complete(reserveReply(), message) }
     }
 

@@ -1,5 +1,6 @@
 import NIOCore
 import RESP
+import SocketIO
 
 // What goes back to the client: replies in the order of its commands, gathered into one write a turn.
 extension FrontSession {
@@ -23,7 +24,7 @@ extension FrontSession {
     /// The reply of a slot has come.
     @inline(__always)
     func complete(_ slot: UInt32, _ reply: ReplyView) {
-        guard context != nil else { return }
+        guard connection != nil else { return }
         let isSmall = reply.length <= RedisProxyLimits.copyBytesMax
         if replies.isOldest(slot) {
             if streaming != nil { return endStream() }
@@ -39,7 +40,7 @@ extension FrontSession {
     }
 
     func complete(_ slot: UInt32, _ reply: ByteBuffer) {
-        guard context != nil else { return }
+        guard connection != nil else { return }
         if replies.isOldest(slot) {
             if streaming != nil { return endStream() }
             replies.removeOldest()
@@ -54,7 +55,7 @@ extension FrontSession {
     /// Whether its own connection may read more for this client.
     var mayTakeMore: Bool {
         output.readableBytes + replies.waitingBytes + heldBytes < loop.configuration.outputBytesMax
-            && context?.channel.isWritable ?? true
+            && connection?.isWritable ?? true
     }
 
     @inline(__always)
@@ -74,22 +75,22 @@ extension FrontSession {
             reply.withUnsafeReadableBytes { output.append($0) }
         } else {
             if output.readableBytes > 0 {
-                context?.write(wrapOutboundOut(output), promise: nil)
+                connection?.write(output)
                 output = ByteBuffer()
             }
-            context?.write(wrapOutboundOut(reply), promise: nil)
+            connection?.write(reply)
             hasUnflushed = true
         }
     }
 
-    func flushOutput(_ context: ChannelHandlerContext) {
+    func flushOutput(_ connection: SocketConnection) {
         activeAt = loop.now
         if output.readableBytes > 0 {
-            context.writeAndFlush(wrapOutboundOut(output), promise: nil)
-            // When the write was taken whole, the storage is ours alone again and is used again; otherwise a new one is made.
+            connection.writeAndFlush(output)
+            // When it was sent whole, the storage is ours alone again and is used again; otherwise a new one is made.
             if output.capacity > RedisProxyLimits.outputBytesKept { output = ByteBuffer() } else { output.clear() }
         } else if hasUnflushed {
-            context.flush()
+            connection.flush()
         }
         hasUnflushed = false
     }

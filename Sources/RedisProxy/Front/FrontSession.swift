@@ -1,14 +1,12 @@
 import NIOCore
 import RESP
+import SocketIO
 
 /// One client's connection: parses its commands, keeps its replies in order, holds what the protocol remembers of a client.
 ///
 /// Back-pressure: when too many commands of this client are unanswered, or it does not read its replies, nothing more is read
 /// from its socket until that has changed; TCP carries that to the client.
-final class FrontSession: ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-    typealias OutboundOut = ByteBuffer
-
+final class FrontSession: SocketHandler {
     enum Role: Sendable {
         /// Applications: ordinary Redis commands and the agent's own.
         case app
@@ -59,10 +57,11 @@ final class FrontSession: ChannelInboundHandler {
     let connectedAt: UInt64
     /// When bytes last came from this client or went to it.
     var activeAt: UInt64
-    private(set) var context: ChannelHandlerContext?
+    /// `nil` when it has ended.
+    private(set) var connection: SocketConnection?
     private var parser: CommandParser
     var replies = ReplyQueue()
-    private var input: ByteBuffer?
+    var unread = UnreadBytes()
     var output = ByteBuffer()
     private var isDirty = false
     /// No more commands are read: a protocol error, or `QUIT`.
@@ -77,11 +76,7 @@ final class FrontSession: ChannelInboundHandler {
     private var isDraining = false
     /// Bytes of pub/sub messages since the client last had read what was sent to it.
     var pushedBytes = 0
-    /// Whether the channel reads from its socket.
-    private var isReading = true
-    /// As the channel told last.
-    private var isWritable = true
-    /// Large replies have been written and not flushed.
+    /// Large replies have been queued and not sent.
     var hasUnflushed = false
     /// A command with a large value, on its way while it still arrives.
     var upload: Upload?
@@ -118,74 +113,44 @@ final class FrontSession: ChannelInboundHandler {
         isPlain = isOrdinary && role == .app && channels.isEmpty && listening == nil
     }
 
-    // MARK: Channel
+    // MARK: The connection
 
-    func handlerAdded(context: ChannelHandlerContext) {
-        self.context = context
+    func begin(_ connection: SocketConnection) {
+        self.connection = connection
         loop.add(self)
-        // Accepted just before the listener closed and registered here after the shutdown: there are no nodes any more.
-        if loop.isShutDown { context.close(promise: nil) }
+        // Accepted just before the listener closed, and here after the shutdown: there are no nodes any more.
+        if loop.isShutDown { connection.close() }
     }
 
-    func handlerRemoved(context: ChannelHandlerContext) {
-        forget()
+    func closed(_ error: (any Error)?) { forget() }
+
+    func inputClosed() {
+        // A client that ended looks the same as one that only sends no more. What it waits for must not be taken from a
+        // list for nobody, so it is dropped here, as Redis does.
+        guard bound?.isWaiting != true, upload == nil else { return close() }
+        // `printf … | nc`: the client sends no more but waits for its replies.
+        isInputClosed = true
+        loop.updateNow()
+        touch()
     }
 
-    func channelInactive(context: ChannelHandlerContext) {
-        forget()
-        context.fireChannelInactive()
-    }
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        context.close(promise: nil)
-    }
-
-    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if let event = event as? ChannelEvent, event == .inputClosed {
-            // A client that ended looks the same as one that only sends no more. What it waits for must not be taken from a
-            // list for nobody, so it is dropped here, as Redis does.
-            guard bound?.isWaiting != true, upload == nil else {
-                context.close(promise: nil)
-                return
-            }
-            // `printf … | nc`: the client sends no more but waits for its replies.
-            isInputClosed = true
-            loop.updateNow()
-            touch()
-        } else {
-            context.fireUserInboundEventTriggered(event)
-        }
-    }
-
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    func received(_ buffer: inout ByteBuffer) {
         guard !loop.isShutDown else { return }
         guard !isEnding else { return }
         loop.updateNow()
         activeAt = loop.now
-        var buffer = unwrapInboundIn(data)
-        if var rest = input {
-            input = nil
-            rest.writeBuffer(&buffer)
-            buffer = rest
-        }
         process(&buffer)
-        keep(&buffer)
-        if !mayReadMore { adjustReading(context) }
+        unread.keep(buffer)
+        if !mayReadMore { adjustReading() }
     }
 
-    /// Reads from the socket, or lets the client wait. Asked of the channel only when that changes.
-    private func adjustReading(_ context: ChannelHandlerContext) {
-        let mayRead = mayReadMore && (!isDraining || upload != nil)
-        guard mayRead != isReading else { return }
-        isReading = mayRead
-        // Only a channel of another kind than a socket has no such option.
-        try? context.channel.syncOptions?.setOption(.autoRead, value: mayRead)
+    /// Reads from the socket, or lets the client wait.
+    private func adjustReading() {
+        connection?.setReading(mayReadMore && (!isDraining || upload != nil))
     }
 
-    func channelWritabilityChanged(context: ChannelHandlerContext) {
-        isWritable = context.channel.isWritable
+    func writabilityChanged(_ isWritable: Bool) {
         if isWritable { touch() }
-        context.fireChannelWritabilityChanged()
     }
 
     // MARK: Input
@@ -217,8 +182,8 @@ final class FrontSession: ChannelInboundHandler {
     private var mayReadMore: Bool {
         replies.count < loop.configuration.pipelineDepthMax && !isHalted
             && bound?.connection.isCongested != true && resends?.isFull != true
-            && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax && isWritable
-            && context != nil
+            && output.readableBytes + replies.waitingBytes < loop.configuration.outputBytesMax
+            && connection?.isWritable == true
     }
 
     func change(to newVersion: ProtocolVersion) {
@@ -302,13 +267,6 @@ final class FrontSession: ChannelInboundHandler {
         }
     }
 
-    /// Keeps what has not been read yet for the next time.
-    private func keep(_ buffer: inout ByteBuffer) {
-        guard buffer.readableBytes > 0 else { return }
-        if buffer.readerIndex > RedisProxyLimits.consumedBytesMax { buffer.discardReadBytes() }
-        input = buffer
-    }
-
     @inline(__always)
     func argument(_ index: Int, of command: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
         parser.argument(index, of: command)
@@ -329,20 +287,20 @@ final class FrontSession: ChannelInboundHandler {
     /// Sends what has gathered, reads on where reading had stopped, closes when all is said.
     func flush() {
         isDirty = false
-        guard let context else { return }
-        flushOutput(context)
+        guard let connection else { return }
+        flushOutput(connection)
         if let bound { serve(bound) }
-        if isWritable, let streaming, bound == nil { streaming.readOn() }
+        if let streaming, bound == nil, connection.isWritable { streaming.readOn() }
         if replies.isEmpty { isHalted = false }
-        if var rest = input, mayReadMore {
-            input = nil
+        if !unread.isEmpty, mayReadMore {
+            var rest = unread.take()
             process(&rest)
-            keep(&rest)
+            unread.keep(rest)
         }
-        adjustReading(context)
+        adjustReading()
         // While the client has replies to read first, its input may hold commands that have not been looked at; afterwards what
         // is left of it is half a command.
-        if isEnding || (isInputClosed && mayReadMore), isIdle { closeAfterWrites(context) }
+        if isEnding || (isInputClosed && mayReadMore), isIdle { closeAfterWrites(connection) }
     }
 
     private func serve(_ bound: BoundConnection) {
@@ -353,7 +311,7 @@ final class FrontSession: ChannelInboundHandler {
     /// No more commands; the connection closes once everything asked for has been answered.
     func end() {
         isEnding = true
-        input = nil
+        unread = UnreadBytes()
         touch()
     }
 
@@ -367,28 +325,21 @@ final class FrontSession: ChannelInboundHandler {
     /// Whether nothing is owed to this client.
     var isIdle: Bool { replies.isEmpty && output.readableBytes == 0 }
 
-    /// `close` would drop what NIO has not written yet, so it follows the last write.
-    private func closeAfterWrites(_ context: ChannelHandlerContext) {
-        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-        guard lingers, !isInputClosed else {
-            context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in bound.value.close(promise: nil) }
-            return
-        }
+    private func closeAfterWrites(_ connection: SocketConnection) {
+        guard lingers, !isInputClosed else { return connection.closeAfterWrites() }
         guard !hasClosedOutput else { return }
         hasClosedOutput = true
-        context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in
-            bound.value.close(mode: .output).whenFailure { _ in bound.value.close(promise: nil) }
-        }
-        context.eventLoop.scheduleTask(in: .milliseconds(RedisProxyLimits.lingerMilliseconds)) {
-            bound.value.close(promise: nil)
+        connection.endOutputAfterWrites()
+        loop.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(RedisProxyLimits.lingerMilliseconds)) {
+            connection.close()
         }
     }
 
-    func close() { context?.close(promise: nil) }
+    func close() { connection?.close() }
 
-    /// From here on no reply finds its slot. NIO removes the handler only in a later turn, and replies may come in between.
+    /// From here on no reply finds its slot.
     private func forget() {
-        context = nil
+        connection = nil
         loop.remove(self)
         bound?.connection.close(.connectionLost)
         bound = nil
@@ -397,6 +348,6 @@ final class FrontSession: ChannelInboundHandler {
         streaming?.readOn()
         streaming = nil
         replies.removeAll()
-        input = nil
+        unread = UnreadBytes()
     }
 }

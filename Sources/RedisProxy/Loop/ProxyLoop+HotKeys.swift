@@ -1,6 +1,7 @@
 import HotKeyMitigation
 import NIOCore
 import RESP
+import SocketIO
 
 extension ProxyLoop {
     @inline(__always)

@@ -2,6 +2,7 @@ import HotKeyMitigation
 import Logging
 import NIOCore
 import RESP
+import SocketIO
 
 /// Everything one event loop owns: its clients, its connections to the nodes, its cache and its counters. Used on that loop
 /// only, so nothing in it is locked.
@@ -21,9 +22,9 @@ import RESP
 ///     client ◀─ reply slots, in order ◀───────────────────────────────────┘
 ///
 /// What gathers during one turn of the loop leaves at its end: one write for each client and each node.
-final class ProxyLoop {
+final class ProxyLoop: TurnObserver {
     let index: Int
-    let eventLoop: any EventLoop
+    let eventLoop: SocketEventLoop
     let configuration: ProxyConfiguration
     let logger: Logger
     let recorder: (any KeyAccessRecorder)?
@@ -79,13 +80,12 @@ final class ProxyLoop {
     private(set) var scanOrder = ScanOrder(addresses: [])
     private var dirtySessions: [FrontSession] = []
     private var dirtyConnections: [UpstreamConnection] = []
-    private var isFlushScheduled = false
     private var tickTask: RepeatedTask?
     var ticksUntilIdleCheck = RedisProxyLimits.idleCheckTicks
     private(set) var isShutDown = false
 
     init(
-        index: Int, eventLoop: any EventLoop, configuration: ProxyConfiguration, topology: ProxyTopology?,
+        index: Int, eventLoop: SocketEventLoop, configuration: ProxyConfiguration, topology: ProxyTopology?,
         recorder: (any KeyAccessRecorder)?, agentCommands: any AgentCommandHandler, logger: Logger,
         cacheBytes: Int, descriptors: DescriptorReserve, random: any RandomNumberGenerator
     ) {
@@ -115,6 +115,7 @@ final class ProxyLoop {
 
     func start() {
         updateNow()
+        eventLoop.setObserver(self)
         for node in nodes { node.warmUp() }
         if cluster != nil { discoverSlots() }
         let timeout = UInt64(configuration.requestTimeoutMilliseconds) * 1_000_000
@@ -188,24 +189,16 @@ final class ProxyLoop {
     @inline(__always)
     func markDirty(_ session: FrontSession) {
         dirtySessions.append(session)
-        if !isFlushScheduled { scheduleFlush() }
+        eventLoop.requestEndOfTurn()
     }
 
     @inline(__always)
     func markDirty(_ connection: UpstreamConnection) {
         dirtyConnections.append(connection)
-        if !isFlushScheduled { scheduleFlush() }
+        eventLoop.requestEndOfTurn()
     }
 
-    private func scheduleFlush() {
-        isFlushScheduled = true
-        // NIO runs tasks after it has handed over everything that the selector found ready: all that came in together goes out
-        // together.
-        eventLoop.assumeIsolated().execute { self.flush() }
-    }
-
-    private func flush() {
-        isFlushScheduled = false
+    func endOfTurn() {
         // Commands that waited in a client's input are looked at below, and nothing may have come in since the last tick.
         updateNow()
         // Flushing may make more (a client's paused commands are read on): that goes out with the next turn.

@@ -1,6 +1,6 @@
 import Glibc
 import NIOCore
-import NIOPosix
+import SocketIO
 
 /// What this host or process has no more of, so that a node could not be connected to. It says nothing about the node.
 enum LocalShortage: Error {
@@ -11,9 +11,9 @@ enum LocalShortage: Error {
         switch error {
         case let error as LocalShortage: self = error
         case let error as IOError: self.init(errno: error.errnoCode)
-        case let error as NIOConnectionError:
+        case let error as ConnectError:
             // A host may have several addresses. One that was tried and did not answer is the node's failure.
-            let found = error.connectionErrors.map { LocalShortage($0.error) }
+            let found = error.errors.map { LocalShortage($0) }
             guard let first = found.first ?? nil, found.allSatisfy({ $0 != nil }) else { return nil }
             self = first
         default: return nil
@@ -54,7 +54,7 @@ extension ProxyLoop {
         updateNow()
         var shortage = LocalShortage(error)
         // To look a name up takes descriptors too, and the error does not tell that there was none.
-        if let error = error as? NIOConnectionError, error.connectionErrors.isEmpty, descriptors.isShort(now: now) {
+        if let error = error as? ConnectError, error.errors.isEmpty, descriptors.isShort(now: now) {
             shortage = .descriptors
         }
         guard let shortage else { return .cannotConnect }

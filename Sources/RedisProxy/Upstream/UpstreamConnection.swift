@@ -1,7 +1,7 @@
 import HotKeyMitigation
 import NIOCore
-import NIOPosix
 import RESP
+import SocketIO
 import TransportSecurity
 
 /// One pipelined connection to a cache node, shared by all clients of one event loop that speak the same protocol version.
@@ -11,10 +11,7 @@ import TransportSecurity
 /// behind it late: when the oldest command is older than the timeout, the connection is given up and everything on it fails.
 ///
 /// A dedicated connection is the same for one client alone (``BoundConnection``).
-final class UpstreamConnection: ChannelInboundHandler {
-    typealias InboundIn = ByteBuffer
-    typealias OutboundOut = ByteBuffer
-
+final class UpstreamConnection: SocketHandler {
     enum State {
         case connecting
         /// It stands, and nothing of any client leaves yet: TLS or the login is under way.
@@ -37,16 +34,14 @@ final class UpstreamConnection: ChannelInboundHandler {
     var idleSince: UInt64 = 0
     /// Its client does not read what it is sent, so this does not read either.
     private var isReadHeld = false
-    private var isWritable = true
     /// A reply that goes to its client while it arrives.
     private var stream: ReplyStream?
     /// No longer shared: nothing more is sent.
     private(set) var isRetired = false
     private let node: NodeState
-    private var context: ChannelHandlerContext?
-    private var channel: (any Channel)?
+    private var connection: SocketConnection?
     private var outbound = ByteBuffer()
-    private var input: ByteBuffer?
+    var unread = UnreadBytes()
     private var scanner = ReplyScanner()
     private var pending = Ring<PendingReply>()
     private var isDirty = false
@@ -57,8 +52,6 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     /// As whom the agent is known on this connection.
     let login: Login?
-    /// The TLS handshake; `nil`: the connection is not encrypted.
-    private var handshake: EventLoopFuture<Void>?
     private var hasHeard = false
 
     init(node: NodeState, version: ProtocolVersion, isDedicated: Bool = false) {
@@ -86,49 +79,37 @@ final class UpstreamConnection: ChannelInboundHandler {
 
     func connect() {
         let loop = node.loop
-        let eventLoop = loop.eventLoop
-        let bound = NIOLoopBound(self, eventLoop: eventLoop)
-        ClientBootstrap(group: eventLoop)
-            .connectTimeout(.milliseconds(loop.configuration.connectTimeoutMilliseconds))
-            .channelOption(.socketOption(.tcp_nodelay), value: 1)
-            .channelOption(.socketOption(.so_keepalive), value: 1)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try bound.value.secure(channel)
-                    try channel.pipeline.syncOperations.addHandler(bound.value)
-                }
+        SocketConnector.connect(
+            host: node.node.host, port: node.node.port, on: loop.eventLoop,
+            timeoutMilliseconds: loop.configuration.connectTimeoutMilliseconds, options: TCPOptions()
+        ) { [self] in
+            try loop.checkDescriptors(isDedicated: isDedicated)
+        } completion: { [self] result in
+            do {
+                try connected(result.get())
+            } catch let error as TransportSecurityError {
+                refused(error.message)
+            } catch {
+                close(loop.failureToConnect(error))
             }
-            .connect(host: node.node.host, port: node.node.port)
-            .assumeIsolated()
-            .whenComplete { [self] result in
-                switch result {
-                case .success(let channel):
-                    // Given up while it was being established.
-                    guard state == .connecting else {
-                        channel.close(promise: nil)
-                        return
-                    }
-                    self.channel = channel
-                    admit()
-                case .failure(let error):
-                    if let error = error as? TransportSecurityError { return refused(error.message) }
-                    close(node.loop.failureToConnect(error))
-                }
-            }
-    }
-
-    private func secure(_ channel: any Channel) throws {
-        try node.loop.checkDescriptors(isDedicated: isDedicated)
-        let configuration = node.loop.configuration
-        handshake = try configuration.upstreamSecurity.tls?.secure(
-            channel, host: node.node.host, handshakeMilliseconds: configuration.connectTimeoutMilliseconds)
+        }
     }
 
     /// Makes the connection ready: TLS first, then the login, and only then what clients ask.
-    private func admit() {
-        guard let handshake else { return logIn() }
+    private func connected(_ descriptor: CInt) throws {
+        let loop = node.loop
+        let connection = try SocketConnection(
+            descriptor: descriptor, eventLoop: loop.eventLoop, allowsHalfClosure: false, handler: self)
+        // Given up while it was being established.
+        guard state == .connecting else { return connection.close() }
+        self.connection = connection
+        guard let tls = loop.configuration.upstreamSecurity.tls else { return logIn() }
         state = .admitting
-        handshake.assumeIsolated().whenComplete { [self] result in
+        try connection.secure { [self] channel in
+            try tls.secure(
+                channel, host: node.node.host, handshakeMilliseconds: loop.configuration.connectTimeoutMilliseconds)
+        }
+        .assumeIsolated().whenComplete { [self] result in
             switch result {
             case .success: logIn()
             case .failure(let error): refused("\(error)")
@@ -137,11 +118,11 @@ final class UpstreamConnection: ChannelInboundHandler {
     }
 
     private func logIn() {
-        guard state != .closed, let context else { return }
+        guard state != .closed, let connection else { return }
         guard let login else { return becomeReady() }
         state = .admitting
-        context.writeAndFlush(wrapOutboundOut(login.command(version)), promise: nil)
-        context.eventLoop.assumeIsolated().scheduleTask(
+        connection.writeAndFlush(login.command(version))
+        node.loop.eventLoop.assumeIsolated().scheduleTask(
             in: .milliseconds(node.loop.configuration.requestTimeoutMilliseconds)
         ) { [self] in
             guard state == .admitting else { return }
@@ -253,67 +234,50 @@ final class UpstreamConnection: ChannelInboundHandler {
     /// Writes what has gathered during this turn of the loop.
     func flush() {
         isDirty = false
-        guard state == .ready, let context, outbound.readableBytes > 0, isWritable else { return }
-        context.writeAndFlush(wrapOutboundOut(outbound), promise: nil)
-        // When the write was taken whole, the storage is ours alone again and is used again; otherwise a new one is made.
+        guard state == .ready, let connection, outbound.readableBytes > 0, connection.isWritable else { return }
+        connection.writeAndFlush(outbound)
+        // When it was sent whole, the storage is ours alone again and is used again; otherwise a new one is made.
         outbound.clear()
         bound?.session.resume()
     }
-
-    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
-    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     /// A client that does not read what it is sent stops its own connection here, and the node does with it as it would directly.
     private func holdReading(_ bound: BoundConnection) {
         guard !isReadHeld, !bound.session.mayTakeMore else { return }
         isReadHeld = true
-        setReading(false)
+        connection?.setReading(false)
     }
 
     func readOn() {
         guard isReadHeld else { return }
         isReadHeld = false
         stream?.progressAt = node.loop.now
-        setReading(true)
+        connection?.setReading(true)
     }
 
-    private func setReading(_ reads: Bool) {
-        // Only a channel of another kind than a socket has no such option.
-        try? context?.channel.syncOptions?.setOption(.autoRead, value: reads)
-    }
-
-    func channelWritabilityChanged(context: ChannelHandlerContext) {
-        isWritable = context.channel.isWritable
+    func writabilityChanged(_ isWritable: Bool) {
         if isWritable { markDirty() }
-        context.fireChannelWritabilityChanged()
     }
 
-    func channelInactive(context: ChannelHandlerContext) {
-        node.loop.updateNow()
-        close(.connectionLost)
-        context.fireChannelInactive()
-    }
+    /// Not asked for: a node that closes its side has closed the connection.
+    func inputClosed() {}
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    func closed(_ error: (any Error)?) {
+        connection = nil
         node.loop.updateNow()
         // In TLS 1.3 a server looks at the client's certificate when for the client the handshake is over.
-        if !hasHeard, let reason = TLSFailure.describe(error) { return refused(reason) }
+        if !hasHeard, let error, let reason = TLSFailure.describe(error) { return refused(reason) }
         close(.connectionLost)
     }
 
-    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    func received(_ buffer: inout ByteBuffer) {
+        guard state != .closed else { return }
         node.loop.updateNow()
         node.heard()
         hasHeard = true
-        var buffer = unwrapInboundIn(data)
         if stream != nil {
             passPart(&buffer)
             if buffer.readableBytes == 0 { return }
-        }
-        if var rest = input {
-            input = nil
-            rest.writeBuffer(&buffer)
-            buffer = rest
         }
         do {
             try deliver(&buffer)
@@ -322,10 +286,7 @@ final class UpstreamConnection: ChannelInboundHandler {
             return
         }
         if buffer.readableBytes > 0 { beginStream(&buffer) }
-        if buffer.readableBytes > 0 {
-            if buffer.readerIndex > RedisProxyLimits.consumedBytesMax { buffer.discardReadBytes() }
-            input = buffer
-        }
+        if state != .closed { unread.keep(buffer) }
         if let bound { holdReading(bound) }
     }
 
@@ -383,7 +344,7 @@ final class UpstreamConnection: ChannelInboundHandler {
             endStream(current)
         } else if isDedicated ? !current.session.mayTakeMore : current.session.isBackedUp {
             isReadHeld = true
-            setReading(false)
+            connection?.setReading(false)
             if !isDedicated, !isRetired { node.retire(self) }
         }
     }
@@ -472,10 +433,10 @@ final class UpstreamConnection: ChannelInboundHandler {
         guard state != .closed else { return }
         let wasReady = state == .ready
         state = .closed
-        input = nil
+        unread = UnreadBytes()
         outbound = ByteBuffer()
-        channel?.close(promise: nil)
-        context?.close(promise: nil)
+        connection?.close()
+        connection = nil
         // It has got a part of its reply; nothing that could follow would make sense to it.
         stream?.session.close()
         stream = nil

@@ -1,0 +1,86 @@
+import Glibc
+import NIOCore
+
+/// Linux's `epoll`, level-triggered.
+///
+/// The values below are those of the kernel's interface (`include/uapi/linux/eventpoll.h`), which does not change.
+struct Epoll: ~Copyable {
+    struct Events: OptionSet {
+        let rawValue: UInt32
+
+        static let readable = Events(rawValue: 0x001)
+        static let writable = Events(rawValue: 0x004)
+        /// Reported whether asked for or not: an error, and an end of both directions.
+        static let broken = Events(rawValue: 0x008 | 0x010)
+        /// The other side sends no more; what it has sent may still be there.
+        static let inputEnded = Events(rawValue: 0x2000)
+    }
+
+    private enum Operation: CInt {
+        case add = 1
+        case remove = 2
+        case change = 3
+    }
+
+    // `struct epoll_event`: 32 bits of events, then 64 bits that are handed back; without padding between them on x86-64 alone.
+    #if arch(x86_64)
+        private static let dataOffset = 4
+        private static let eventBytes = 12
+    #else
+        private static let dataOffset = 8
+        private static let eventBytes = 16
+    #endif
+
+    private let descriptor: CInt
+    private let events: UnsafeMutableRawPointer
+
+    init() throws(IOError) {
+        descriptor = LinuxCalls.epollCreate(O_CLOEXEC)
+        guard descriptor >= 0 else { throw IOError(errnoCode: errno, reason: "epoll_create1") }
+        events = .allocate(byteCount: SocketLimits.eventsPerPoll * Self.eventBytes, alignment: 8)
+    }
+
+    deinit {
+        events.deallocate()
+        close(descriptor)
+    }
+
+    func add(_ socket: CInt, _ events: Events, data: UInt64) throws(IOError) {
+        guard call(.add, socket, events, data) == 0 else { throw IOError(errnoCode: errno, reason: "epoll_ctl") }
+    }
+
+    /// The socket has been added and not been removed, so only a lack of memory could make this fail, and it needs none.
+    func change(_ socket: CInt, _ events: Events, data: UInt64) {
+        _ = call(.change, socket, events, data)
+    }
+
+    func remove(_ socket: CInt) {
+        _ = call(.remove, socket, [], 0)
+    }
+
+    private func call(_ operation: Operation, _ socket: CInt, _ events: Events, _ data: UInt64) -> CInt {
+        withUnsafeTemporaryAllocation(byteCount: Self.eventBytes, alignment: 8) { event in
+            event.initializeMemory(as: UInt8.self, repeating: 0)
+            event.storeBytes(of: events.rawValue, as: UInt32.self)
+            event.storeBytes(of: data, toByteOffset: Self.dataOffset, as: UInt64.self)
+            return LinuxCalls.epollControl(descriptor, operation.rawValue, socket, event.baseAddress)
+        }
+    }
+
+    /// Waits until something is ready.
+    ///
+    /// - Parameter milliseconds: at most; negative: for ever.
+    /// - Returns: how many events ``event(_:)`` has now.
+    func poll(milliseconds: CInt) -> Int {
+        max(0, Int(LinuxCalls.epollWait(descriptor, events, CInt(SocketLimits.eventsPerPoll), milliseconds)))
+    }
+
+    @inline(__always)
+    func event(_ index: Int) -> (events: Events, data: UInt64) {
+        let event = events + index * Self.eventBytes
+        return (
+            Events(rawValue: event.loadUnaligned(as: UInt32.self)),
+            event.loadUnaligned(fromByteOffset: Self.dataOffset, as: UInt64.self)
+        )
+    }
+}
