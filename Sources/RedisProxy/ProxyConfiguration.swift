@@ -27,6 +27,7 @@ public struct ProxyConfiguration: Sendable {
     public var cacheBytes = 64 * 1024 * 1024
     public var cacheValueBytesMax = 1024 * 1024
     public var breaker = CircuitBreaker.Configuration.default
+    public var slownessQuota = SlownessQuota.default
     /// How to connect to the nodes, those that are found later too.
     public var upstreamSecurity = UpstreamSecurity()
     /// What clients of ``ProxyServer/Role/app`` listeners may not ask for.

@@ -59,7 +59,8 @@ import Testing
         client.sendall(b"*3\\r\\n$3\\r\\nSET\\r\\n$5\\r\\nlarge\\r\\n$%d\\r\\n" % size)
         for _ in range(size // len(block)): client.sendall(block)
         client.sendall(b"\\r\\n")
-        assert client.recv(100) == b"+OK\\r\\n"
+        said = client.recv(100)
+        assert said == b"+OK\\r\\n", said
         file = client.makefile("rb", 1 << 20)
         for pause in (0, 0.3):
             client.sendall(b"*2\\r\\n$3\\r\\nGET\\r\\n$5\\r\\nlarge\\r\\n")

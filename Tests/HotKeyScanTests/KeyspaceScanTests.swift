@@ -19,6 +19,8 @@ import Testing
         var configuration = KeyspaceScan.Configuration()
         configuration.keysPerSecondMax = rate
         configuration.topMax = top
+        // A busy machine is no node that does not answer.
+        configuration.timeoutMilliseconds = 60_000
         return try await KeyspaceScan(configuration).run(nodes, onProgress: onProgress)
     }
 

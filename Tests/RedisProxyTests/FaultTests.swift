@@ -201,6 +201,37 @@ extension ProxyTests {
             for node in nodes { await node.stop() }
         }
 
+        /// All slow at once: the cause is none of theirs, and to give all of them up would make it worse.
+        @Test func slownessTakesNoMoreThanItsShareOfTheNodes() async throws {
+            let nodes = try await SharedNodes.nodes()
+            var slow: [FaultProxy] = []
+            for node in nodes {
+                let proxy = try await FaultProxy.start(to: node)
+                try await proxy.delay(milliseconds: 50)
+                slow.append(proxy)
+            }
+            try await Rig.with(
+                nodes: nodes, ports: slow.map(\.port), loops: 1,
+                configure: {
+                    $0.breaker.slowCallNanoseconds = 20_000_000
+                    $0.breaker.openNanosecondsMax = 60_000_000_000
+                    $0.breaker.openNanoseconds = 60_000_000_000
+                }
+            ) { rig in
+                let client = try await rig.client()
+                let keys = (0..<3).map { rig.key(on: $0, "allslow") }
+                for _ in 0..<10 {
+                    _ = try await client.pipeline(keys.flatMap { Array(repeating: ["GET", $0], count: 10) })
+                }
+                let states = try await rig.server.statistics().nodes.map(\.breaker)
+                #expect(states.filter { $0 == .open }.count == 1, "\(states)")
+                let answers = try await client.pipeline(keys.map { ["GET", $0] })
+                #expect(answers.filter { $0.errorMessage != nil }.count == 1)
+                await client.close()
+            }
+            for proxy in slow { await proxy.stop() }
+        }
+
         // MARK: Ending
 
         @Test func drainingAnswersWhatIsInFlight() async throws {

@@ -180,6 +180,7 @@ public struct AgentConfiguration: Sendable, Hashable {
         public var consecutiveFailures = AgentConfiguration.proxy.breaker.consecutiveFailures
         public var slowCallMilliseconds = milliseconds(AgentConfiguration.proxy.breaker.slowCallNanoseconds)
         public var slowCallPercent = percent(AgentConfiguration.proxy.breaker.slowRatio)
+        public var slowNodesPercentMax = percent(AgentConfiguration.proxy.slownessQuota.share)
         public var openMilliseconds = milliseconds(AgentConfiguration.proxy.breaker.openNanoseconds)
         public var openMillisecondsMax = milliseconds(AgentConfiguration.proxy.breaker.openNanosecondsMax)
         public var probesMax = AgentConfiguration.proxy.breaker.halfOpenProbes
@@ -214,6 +215,7 @@ extension AgentConfiguration {
         proxy.cacheBytes = localCache.capacityBytes
         proxy.cacheValueBytesMax = localCache.valueBytesMax
         proxy.breaker = breaker.circuitBreaker
+        proxy.slownessQuota = SlownessQuota(share: Double(breaker.slowNodesPercentMax) / 100)
         proxy.handshakeMilliseconds = Int64(limits.tlsHandshakeMilliseconds)
         proxy.upstreamSecurity = upstreamSecurity
         // The loader has refused names that no command has.

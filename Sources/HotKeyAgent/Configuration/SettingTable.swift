@@ -256,6 +256,9 @@ extension Setting {
             "slowCallPercent", \Agent.Breaker.slowCallPercent, .integer(1...100),
             "A breaker opens when this share of the window's requests was slow."),
         Setting(
+            "slowNodesPercentMax", \Agent.Breaker.slowNodesPercentMax, .integer(1...100),
+            "No more than this share of the nodes, and one at least, is given up at once for being slow alone."),
+        Setting(
             "openMilliseconds", \Agent.Breaker.openMilliseconds, .integer(10...600_000),
             "How long a breaker first stays open before it lets probes through."),
         Setting(

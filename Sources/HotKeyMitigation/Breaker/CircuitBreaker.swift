@@ -80,6 +80,8 @@ public struct CircuitBreaker: Sendable {
     public private(set) var state = State.closed
     /// nil until it opened for the first time.
     public private(set) var lastReason: Reason?
+    /// Whether it is not closed, and slow calls alone began that.
+    public private(set) var isOpenBySlowness = false
     private var buckets = [Bucket](repeating: Bucket(), count: Int(bucketCount))
     private let bucketNanoseconds: UInt64
     /// The bucket that was counted in last, and when it begins: nearly every request ends in the same one as the request before,
@@ -129,10 +131,14 @@ public struct CircuitBreaker: Sendable {
     ///
     /// Requests that were admitted before the breaker opened may end after it; they are old news and change nothing then.
     /// A probe of an earlier half-open period that ends in a later one counts there: it is as good a sign of the node.
-    public mutating func record(_ outcome: Outcome, wasProbe: Bool, now: UInt64) -> State? {
+    ///
+    /// - Parameter mayOpenBySlowness: asked when nothing but slow calls speaks against the node (``SlownessQuota``).
+    public mutating func record(
+        _ outcome: Outcome, wasProbe: Bool, now: UInt64, mayOpenBySlowness: () -> Bool = { true }
+    ) -> State? {
         switch state {
         case .closed:
-            return recordClosed(outcome, now: now)
+            return recordClosed(outcome, now: now, mayOpenBySlowness)
         case .open:
             return nil
         case .halfOpen:
@@ -172,7 +178,9 @@ public struct CircuitBreaker: Sendable {
 
     // MARK: - Closed
 
-    private mutating func recordClosed(_ outcome: Outcome, now: UInt64) -> State? {
+    private mutating func recordClosed(
+        _ outcome: Outcome, now: UInt64, _ mayOpenBySlowness: () -> Bool
+    ) -> State? {
         if now &- positionSince >= bucketNanoseconds { turn(to: now) }
         buckets[position].calls += 1
         switch outcome {
@@ -199,8 +207,9 @@ public struct CircuitBreaker: Sendable {
         if Double(failures) >= configuration.failureRatio * Double(calls), failures > 0 {
             return open(.failures, now: now)
         }
-        if Double(slow) >= configuration.slowRatio * Double(calls), slow > 0 { return open(.slowness, now: now) }
-        return nil
+        guard Double(slow) >= configuration.slowRatio * Double(calls), slow > 0, mayOpenBySlowness() else { return nil }
+        isOpenBySlowness = true
+        return open(.slowness, now: now)
     }
 
     private mutating func turn(to now: UInt64) {
@@ -231,6 +240,7 @@ public struct CircuitBreaker: Sendable {
         for index in buckets.indices { buckets[index] = Bucket() }
         (position, positionSince) = (0, 0)
         failuresInARow = 0
+        isOpenBySlowness = false
         closedAt = now
         state = .closed
         return state

@@ -50,6 +50,8 @@ final class NodeState {
         return false
     }
 
+    var isOpenBySlowness: Bool { breaker.isOpenBySlowness }
+
     var breakerState: NodeStatistics.Breaker {
         switch breaker.state {
         case .closed: .closed
@@ -172,9 +174,10 @@ final class NodeState {
         }
         load.completed(latencyNanoseconds: latency)
         statistics.latency.record(nanoseconds: latency)
-        if let state = breaker.record(.success(latencyNanoseconds: latency), wasProbe: entry.isProbe, now: now) {
-            breakerChanged(to: state)
-        }
+        let change = breaker.record(
+            .success(latencyNanoseconds: latency), wasProbe: entry.isProbe, now: now,
+            mayOpenBySlowness: { loop.mayGiveUpForSlowness(self) })
+        if let change { breakerChanged(to: change) }
     }
 
     /// All commands of a connection got no reply. An idle connection that the node closes (Redis: `timeout`) fails nothing, so it
@@ -354,6 +357,15 @@ final class NodeState {
     /// Ends connections that clients have for themselves, where a command may wait for ever.
     private func endBound(_ failure: UpstreamFailure) {
         for (connection, _) in Array(dedicated.values) { connection.close(failure) }
+    }
+}
+
+extension ProxyLoop {
+    /// Whether one more node may be given up although it answers, only slowly. Its own breaker is at work and not asked.
+    func mayGiveUpForSlowness(_ candidate: NodeState) -> Bool {
+        let nodes = cluster.map { Array($0.known.values) } ?? nodes
+        return configuration.slownessQuota.allowsOneMore(
+            open: nodes.count { $0 !== candidate && $0.isOpenBySlowness }, of: nodes.count)
     }
 }
 

@@ -18,8 +18,11 @@ import Testing
         func admit(now: UInt64) -> CircuitBreaker.Admission { breaker.admit(now: now) }
         func abandonProbe(now: UInt64) { breaker.abandonProbe(now: now) }
         func record(_ outcome: CircuitBreaker.Outcome, wasProbe: Bool, now: UInt64) -> CircuitBreaker.State? {
-            breaker.record(outcome, wasProbe: wasProbe, now: now)
+            breaker.record(outcome, wasProbe: wasProbe, now: now, mayOpenBySlowness: { mayOpenBySlowness })
         }
+
+        var mayOpenBySlowness = true
+        var isOpenBySlowness: Bool { breaker.isOpenBySlowness }
     }
 
     private static let fast = CircuitBreaker.Outcome.success(latencyNanoseconds: millisecond)
@@ -62,6 +65,34 @@ import Testing
         for _ in 0..<15 { #expect(breaker.record(Self.slow, wasProbe: false, now: second) == nil) }
         #expect(breaker.record(Self.slow, wasProbe: false, now: second) != nil)
         #expect(breaker.lastReason == .slowness)
+    }
+
+    @Test("slow calls alone do not open it where too many are slow already; failures still do")
+    func slownessIsLimited() {
+        let breaker = Subject()
+        breaker.mayOpenBySlowness = false
+        for _ in 0..<100 { #expect(breaker.record(Self.slow, wasProbe: false, now: second) == nil) }
+        breaker.mayOpenBySlowness = true
+        #expect(breaker.record(Self.slow, wasProbe: false, now: second) != nil)
+        #expect(breaker.isOpenBySlowness)
+        // It counts among the slow ones until it is well, also while it is probed.
+        for _ in 0..<3 { #expect(breaker.admit(now: 2 * second) == .probe) }
+        #expect(breaker.isOpenBySlowness)
+        for _ in 0..<3 { _ = breaker.record(Self.fast, wasProbe: true, now: 2 * second) }
+        #expect(breaker.state == .closed && !breaker.isOpenBySlowness)
+        breaker.mayOpenBySlowness = false
+        for _ in 0..<3 { _ = breaker.record(.failure, wasProbe: false, now: 3 * second) }
+        #expect(breaker.lastReason == .failures && !breaker.isOpenBySlowness)
+    }
+
+    @Test("half of the nodes may be given up for slowness, and one at least")
+    func slownessQuota() {
+        let quota = SlownessQuota.default
+        for (nodes, most) in [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (100, 50)] {
+            #expect(quota.allowsOneMore(open: most - 1, of: nodes))
+            #expect(!quota.allowsOneMore(open: most, of: nodes))
+        }
+        #expect(SlownessQuota(share: 0).allowsOneMore(open: 0, of: 10))
     }
 
     @Test("what left the window counts no more")
@@ -131,9 +162,9 @@ import Testing
         #expect(breaker.admit(now: 2 * second) == .probe)
     }
 
-    @Test("100,000 random schedules: never stuck, never too many probes, never faster than its times")
+    @Test("1,000,000 random schedules: never stuck, never too many probes, never faster than its times")
     func randomSchedules() {
-        for seed in UInt64(0)..<100_000 {
+        for seed in UInt64(0)..<1_000_000 {
             var schedule = Schedule(seed: seed)
             if let complaint = schedule.run() {
                 Issue.record("seed \(seed): \(complaint)")
