@@ -317,6 +317,9 @@ extension ProxyTests {
                 }
                 let statistics = try await rig.server.statistics()
                 #expect(statistics.localHits == 0 && statistics.hotWrites == 0 && statistics.cacheEntries == 0)
+                // Its first read would have filled the cache, from a copy.
+                #expect(statistics.observedHotReads == 20 && statistics.observedLocalSavings == 19)
+                #expect(statistics.observedCopySavings == 1)
                 try await rig.apply(.mitigate, [hot(key, .cache)])
                 for _ in 0..<10 { try await client.command("GET", key) }
                 #expect(try await rig.server.statistics().localHits == 9)

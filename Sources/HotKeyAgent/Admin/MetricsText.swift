@@ -82,6 +82,13 @@ extension AgentView {
         metrics.counter("hotkey_copy_fills_total", "Values stored in copies.", statistics.copyFills)
         metrics.counter("hotkey_home_reads_total", "Reads of hot keys sent to their home.", statistics.hotHomeReads)
         metrics.counter(
+            "hotkey_observed_hot_reads_total", "Reads of hot keys while the fleet only observes.",
+            statistics.observedHotReads)
+        metrics.labelled(
+            "hotkey_observed_savings_total", "counter",
+            "Of these, the reads that acting would have kept from their home, by what.", label: "by",
+            [("local", statistics.observedLocalSavings), ("copy", statistics.observedCopySavings)])
+        metrics.counter(
             "hotkey_stale_answers_total", "Reads answered with the last known value, the home being down.",
             statistics.staleAnswers)
         metrics.counter(

@@ -141,6 +141,7 @@ extension FrontSession {
             }
             return
         }
+        if loop.isObserving { loop.observe(key, hash, known) }
         let node = loop.home(key)
         if let failure = node.forward(command, to: self, slot, counter: counter) {
             complete(slot, ProxyReply.error(failure.text(node.node)))

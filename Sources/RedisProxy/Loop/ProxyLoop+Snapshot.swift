@@ -27,6 +27,7 @@ extension ProxyLoop {
         fences = [table, snapshot.servedTable].filter { $0.count > 0 }
         if snapshot.mode != .mitigate { serve(.empty) }
         if snapshot.mode == .off { mode = .off }
+        if snapshot.mode != .observe { observed = nil }
         let promise = eventLoop.makePromise(of: Void.self)
         let awaited = homes(ofKeysNewIn: snapshot.servedTable)
         guard !awaited.isEmpty else {
@@ -67,6 +68,7 @@ extension ProxyLoop {
     func switchOff() {
         updateNow()
         mode = .off
+        observed = nil
         serve(.empty)
         endPreparing()
     }
@@ -77,6 +79,7 @@ extension ProxyLoop {
         mode = snapshot.mode
         changeTopology(snapshot.topology)
         serve(snapshot.servedTable)
+        chooseObserved(snapshot)
     }
 
     /// Step 4.

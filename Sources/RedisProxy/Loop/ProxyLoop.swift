@@ -62,6 +62,11 @@ final class ProxyLoop: TurnObserver {
         didSet { servedCount = table.count }
     }
     private(set) var servedCount = 0
+    /// The hot set where it is only observed; `nil` otherwise.
+    var observed: ObservedMitigation? {
+        didSet { isObserving = observed != nil }
+    }
+    private(set) var isObserving = false
     /// Tables whose keys a write must invalidate: what is served now, and while a snapshot changes what is served next.
     var fences: [HotKeyTable] = []
     /// A change of snapshot that waits for replies; nil when there is none.
@@ -157,6 +162,7 @@ final class ProxyLoop: TurnObserver {
         nodes = []
         leavingNodes = []
         peers = []
+        eventLoop.setObserver(nil)
     }
 
     /// Reads the clock; once for each batch of input, not once for each request.

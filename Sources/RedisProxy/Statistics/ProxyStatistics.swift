@@ -18,6 +18,11 @@ public struct ProxyStatistics: Sendable {
     public var copyFills: UInt64 = 0
     /// Reads answered with the last known value because the home could not be reached.
     public var staleAnswers: UInt64 = 0
+    /// While the fleet only observes: reads of hot keys, and how many of them acting would have kept from their home, by what
+    /// (``ObservedMitigation``).
+    public var observedHotReads: UInt64 = 0
+    public var observedLocalSavings: UInt64 = 0
+    public var observedCopySavings: UInt64 = 0
     /// Writes that invalidated local values and copies.
     public var hotWrites: UInt64 = 0
     public var tombstoneFailures: UInt64 = 0
@@ -50,6 +55,9 @@ public struct ProxyStatistics: Sendable {
         total.copyMisses += part.copyMisses
         total.copyFills += part.copyFills
         total.staleAnswers += part.staleAnswers
+        total.observedHotReads += part.observedHotReads
+        total.observedLocalSavings += part.observedLocalSavings
+        total.observedCopySavings += part.observedCopySavings
         total.hotWrites += part.hotWrites
         total.tombstoneFailures += part.tombstoneFailures
         total.breakerRejections += part.breakerRejections
