@@ -76,8 +76,6 @@ public enum RedisProxyLimits {
     static let heldBytesMax = 1 << 30
     /// Capacity of a client's output that is kept for its next replies.
     static let outputBytesKept = 16 * 1024
-    /// Spare bytes that an input buffer may keep in front before they are dropped.
-    static let consumedBytesMax = 64 * 1024
 
     // Redis Cluster
     /// Bytes of one client's commands that are kept until their replies have come, because they may have to be sent again, before

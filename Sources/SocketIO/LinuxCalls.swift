@@ -1,7 +1,7 @@
 import Glibc
 
 /// Functions of Linux's C library that Swift's `Glibc` does not import: it leaves out `<sys/epoll.h>` and what only `_GNU_SOURCE` shows.
-/// They are looked up by name, and have the types of their manual pages (section 2).
+/// They are looked up by name, and have the types of their manual pages.
 enum LinuxCalls {
     typealias EpollCreate = @convention(c) (_ flags: CInt) -> CInt
     typealias EpollControl =

@@ -33,7 +33,8 @@ final class SecureChannel: Channel, ChannelCore {
     }
 
     /// The socket has been closed.
-    func deactivate() {
+    func deactivate(_ error: (any Error)?) {
+        if let error { pipeline.fireErrorCaught(error) }
         if isActive {
             isActive = false
             pipeline.fireChannelInactive()
@@ -43,9 +44,11 @@ final class SecureChannel: Channel, ChannelCore {
         eventLoop.assumeIsolated().execute { self.abandon() }
     }
 
+    /// The end of what holds the connection here, and this there.
     func abandon() {
         removeHandlers(pipeline: pipeline)
         closePromise.succeed()
+        connection.dropSecureChannel(self)
     }
 
     func received(_ buffer: ByteBuffer) {
@@ -128,8 +131,7 @@ final class SecureChannel: Channel, ChannelCore {
 
     func close0(error: any Error, mode: CloseMode, promise: EventLoopPromise<Void>?) {
         switch mode {
-        case .output:
-            if connection.endOutput() { promise?.succeed() } else { refuse(promise) }
+        case .output: connection.endOutputAfterQueued(promise)
         case .all:
             connection.end(nil)
             promise?.succeed()

@@ -20,8 +20,8 @@ public protocol SocketHandler: AnyObject {
 
 /// A stream socket that stands: TCP or Unix, plain or secured.
 ///
-/// Belongs to its event loop, like everything that uses it. Each turn reads at most once from it, so that no connection can keep the
-/// others waiting.
+/// Belongs to its event loop, like everything that uses it. While it stands each turn reads at most once from it, so that no connection
+/// can keep the others waiting.
 public final class SocketConnection: PollTarget {
     public let eventLoop: SocketEventLoop
     public private(set) var isOpen = true
@@ -44,6 +44,8 @@ public final class SocketConnection: PollTarget {
     private var failure: (any Error)?
     private var unsent = Deque<ByteBuffer>()
     private var afterWrites = AfterWrites.goOn
+    /// What is written from now on is dropped: no more may follow, or none would arrive.
+    private var hasOutputEnded = false
     /// Of ``unsent`` since the beginning, and who waits for how much of it.
     private var sentBytes: UInt64 = 0
     private var awaited = Deque<(upTo: UInt64, promise: EventLoopPromise<Void>)>()
@@ -73,7 +75,10 @@ public final class SocketConnection: PollTarget {
     /// Puts handlers of SwiftNIO between the socket and the handler. Call it once, before anything is read or written.
     ///
     /// - Parameter configure: adds them to the pipeline; what it throws is passed on, and the connection is unchanged.
+    ///
+    /// Errors: also `ChannelError.ioOnClosedChannel`, when the connection has ended.
     public func secure<T>(_ configure: (any Channel) throws -> T) throws -> T {
+        guard isOpen else { throw ChannelError.ioOnClosedChannel }
         let channel = SecureChannel(self)
         let result: T
         do {
@@ -106,7 +111,7 @@ public final class SocketConnection: PollTarget {
         if events.contains(.writable) { sendUnsent() }
         if events.contains(.inputEnded) {
             readToTheEnd()
-        } else if events.contains(.readable) {
+        } else if events.contains(.readable), isReading {
             _ = read()
         }
     }
@@ -114,8 +119,7 @@ public final class SocketConnection: PollTarget {
     /// - Returns: whether something came.
     private func read() -> Bool {
         guard isOpen, !hasInputEnded else { return false }
-        var buffer = eventLoop.takeReadBuffer()
-        if secureChannel == nil { handler?.unread.move(into: &buffer) }
+        var buffer = takeBuffer()
         var code: CInt = 0
         let count = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: SocketLimits.readBytesMin) { bytes in
             let count = recv(descriptor, bytes.baseAddress, bytes.count, 0)
@@ -125,7 +129,7 @@ public final class SocketConnection: PollTarget {
         }
         if count > 0 {
             deliver(&buffer)
-        } else {
+        } else if secureChannel == nil {
             handler?.unread.keep(buffer)
         }
         eventLoop.giveBack(buffer)
@@ -137,6 +141,16 @@ public final class SocketConnection: PollTarget {
         default: end(IOError(errnoCode: code, reason: "recv"))
         }
         return false
+    }
+
+    /// What to read into, with what is left unread in it. On a secured connection that is plain, and what is read is not.
+    @inline(__always)
+    private func takeBuffer() -> ByteBuffer {
+        guard secureChannel == nil, let handler else { return eventLoop.takeReadBuffer() }
+        if handler.unread.isLarge { return handler.unread.take() }
+        var buffer = eventLoop.takeReadBuffer()
+        handler.unread.move(into: &buffer)
+        return buffer
     }
 
     private func deliver(_ buffer: inout ByteBuffer) {
@@ -211,7 +225,7 @@ public final class SocketConnection: PollTarget {
     /// `buffer` has its storage to itself again.
     @inline(__always)
     public func writeAndFlush(_ buffer: borrowing ByteBuffer) {
-        guard unsent.isEmpty, secureChannel == nil, isOpen else { return writeBehind(copy buffer) }
+        guard unsent.isEmpty, secureChannel == nil, isOpen, !hasOutputEnded else { return writeBehind(copy buffer) }
         let count = buffer.readableBytes
         var code: CInt = 0
         let sent = buffer.withUnsafeReadableBytes { bytes in
@@ -234,12 +248,19 @@ public final class SocketConnection: PollTarget {
         guard code == 0 || code == EAGAIN || code == EINTR else {
             return endLater(IOError(errnoCode: code, reason: "send"))
         }
+        // A few bytes must not hold a large storage for as long as the other side takes its time.
+        var rest = rest
+        if rest.readableBytes < rest.storageCapacity / 4 {
+            let bytes = rest
+            rest = ByteBuffer()
+            rest.writeImmutableBuffer(bytes)
+        }
         queue(rest)
         watch()
     }
 
     func queue(_ buffer: ByteBuffer) {
-        guard isOpen, buffer.readableBytes > 0 else { return }
+        guard isOpen, !hasOutputEnded, buffer.readableBytes > 0 else { return }
         unsent.append(buffer)
         unsentBytes += buffer.readableBytes
         noteWritability()
@@ -327,7 +348,8 @@ public final class SocketConnection: PollTarget {
 
     // MARK: The end
 
-    /// Closes the connection; what has not been sent is dropped.
+    /// Closes the connection; what has not been sent is dropped. A secured one says so to the other side first, so its end may be told
+    /// later, and bytes may still come.
     public func close() {
         if let secureChannel { secureChannel.close(promise: nil) } else { end(nil) }
     }
@@ -354,19 +376,35 @@ public final class SocketConnection: PollTarget {
         case .close: end(nil)
         case .endOutput:
             afterWrites = .goOn
-            if !endOutput() { end(nil) }
+            hasOutputEnded = true
+            if shutdown(descriptor, CInt(SHUT_WR)) != 0 { end(nil) }
         }
     }
 
-    /// - Returns: whether the socket took it.
-    func endOutput() -> Bool { shutdown(descriptor, CInt(SHUT_WR)) == 0 }
+    /// The pipeline of a secured connection has written its last.
+    func endOutputAfterQueued(_ promise: EventLoopPromise<Void>?) {
+        if let promise { afterQueued(promise) }
+        guard afterWrites == .goOn else { return }
+        afterWrites = .endOutput
+        finishWrites()
+    }
+
+    func dropSecureChannel(_ channel: SecureChannel) {
+        if secureChannel === channel { secureChannel = nil }
+    }
 
     func loopEnds() { end(EventLoopError.shutdown) }
 
-    /// What failed is the writer's connection, who is in the middle of something: it is told when it is done with that.
+    /// What failed is the writer's connection, who is in the middle of something: it is told when it is done with that. What the other
+    /// side has said before it closed is read first; it may say why.
     private func endLater(_ error: any Error) {
-        note(error)
-        eventLoop.assumeIsolated().execute { self.end(error) }
+        hasOutputEnded = true
+        unsent.removeAll()
+        unsentBytes = 0
+        eventLoop.assumeIsolated().execute { [self] in
+            readToTheEnd()
+            end(error)
+        }
     }
 
     /// The first of several reasons is the one that is told.
@@ -383,7 +421,7 @@ public final class SocketConnection: PollTarget {
         unsentBytes = 0
         if let error { note(error) }
         while let first = awaited.popFirst() { first.promise.fail(ChannelError.ioOnClosedChannel) }
-        secureChannel?.deactivate()
+        secureChannel?.deactivate(error)
         let handler = self.handler
         self.handler = nil
         handler?.closed(failure)

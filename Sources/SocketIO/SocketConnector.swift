@@ -20,12 +20,13 @@ public final class SocketConnector: PollTarget {
     private let host: String
     private let options: TCPOptions
     private let deadline: NIODeadline
-    private let check: () throws -> Void
+    private var check: (() throws -> Void)?
+    private var timer: Scheduled<Void>?
     private var completion: Completion?
     private var addresses: ArraySlice<SocketAddress> = []
     private var errors: [IOError] = []
     private var descriptor: CInt = -1
-    private var attempt = 0
+    private var isRegistered = false
 
     private init(
         eventLoop: SocketEventLoop, host: String, options: TCPOptions, deadline: NIODeadline,
@@ -39,15 +40,16 @@ public final class SocketConnector: PollTarget {
         self.completion = completion
     }
 
-    /// Begins to connect. Call it on the event loop.
+    /// Begins to connect. Call it on the event loop. The result is there to ``cancel()`` it.
     ///
     /// - Parameters:
     ///   - check: called when a socket has been taken; what it throws ends the attempt.
     ///   - completion: called on the event loop, later and once, with a ``ConnectError`` or what `check` has thrown.
+    @discardableResult
     public static func connect(
         host: String, port: Int, on eventLoop: SocketEventLoop, timeoutMilliseconds: Int64, options: TCPOptions,
         check: @escaping () throws -> Void, completion: @escaping Completion
-    ) {
+    ) -> SocketConnector {
         let connector = SocketConnector(
             eventLoop: eventLoop, host: host, options: options, deadline: .now() + .milliseconds(timeoutMilliseconds),
             check: check, completion: completion)
@@ -56,17 +58,25 @@ public final class SocketConnector: PollTarget {
         } else {
             connector.resolve(port: port, timeoutMilliseconds: timeoutMilliseconds)
         }
+        return connector
+    }
+
+    /// Gives up. The completion is not called any more.
+    public func cancel() {
+        stopWaiting()
+        closeDescriptor()
+        end()
     }
 
     private func resolve(port: Int, timeoutMilliseconds: Int64) {
-        let timer = eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(timeoutMilliseconds)) { [self] in
+        timer = eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(timeoutMilliseconds)) { [self] in
             finish(.failure(ConnectError(errors: [], reason: "the host \(host) was not looked up in time")))
         }
         NIOThreadPool.singleton.runIfActive(eventLoop: eventLoop) { [host] in
             try HostAddresses.resolve(host: host, port: port)
         }
         .assumeIsolated().whenComplete { [self] result in
-            timer.cancel()
+            timer?.cancel()
             switch result {
             case .success(let addresses): begin(addresses[...])
             case .failure(let error): finish(.failure(ConnectError(errors: [], reason: "\(error)")))
@@ -81,7 +91,6 @@ public final class SocketConnector: PollTarget {
 
     private func tryNext() {
         guard completion != nil else { return }
-        attempt += 1
         let left = deadline - .now()
         guard left > .zero, let address = addresses.popFirst() else { return giveUp() }
         do throws(IOError) {
@@ -89,7 +98,7 @@ public final class SocketConnector: PollTarget {
         } catch {
             return failed(error)
         }
-        do { try check() } catch {
+        do { try check?() } catch {
             closeDescriptor()
             return finish(.failure(error))
         }
@@ -98,25 +107,32 @@ public final class SocketConnector: PollTarget {
         guard errno == EINPROGRESS else { return failed(IOError(errnoCode: errno, reason: "connect")) }
         do throws(IOError) {
             try eventLoop.register(self, descriptor, .writable)
+            isRegistered = true
         } catch {
             return failed(error)
         }
-        let share = TimeAmount.nanoseconds(left.nanoseconds / Int64(addresses.count + 1))
-        eventLoop.assumeIsolated().scheduleTask(in: share) { [self, attempt] in
-            guard attempt == self.attempt, completion != nil else { return }
-            eventLoop.deregister(descriptor)
+        let share = max(left.nanoseconds / Int64(addresses.count + 1), SocketLimits.connectNanosecondsMin)
+        timer = eventLoop.assumeIsolated().scheduleTask(in: .nanoseconds(min(left.nanoseconds, share))) { [self] in
+            stopWaiting()
             failed(IOError(errnoCode: ETIMEDOUT, reason: "connect"))
         }
     }
 
+    private func stopWaiting() {
+        if isRegistered { eventLoop.deregister(descriptor) }
+        isRegistered = false
+        timer?.cancel()
+        timer = nil
+    }
+
     func ready(_ events: Epoll.Events) {
-        eventLoop.deregister(descriptor)
+        stopWaiting()
         let code = Descriptor.takeError(descriptor)
         if code == 0 { connected() } else { failed(IOError(errnoCode: code, reason: "connect")) }
     }
 
     func loopEnds() {
-        eventLoop.deregister(descriptor)
+        stopWaiting()
         closeDescriptor()
         finish(.failure(EventLoopError.shutdown))
     }
@@ -144,13 +160,16 @@ public final class SocketConnector: PollTarget {
     }
 
     private func finish(_ result: Result<CInt, any Error>) {
-        // A timer that is still to come finds another attempt.
-        attempt += 1
-        guard let completion else {
-            if case .success(let descriptor) = result { close(descriptor) }
-            return
-        }
-        self.completion = nil
-        completion(result)
+        let completion = self.completion
+        end()
+        completion?(result)
+    }
+
+    /// Lets go of everything that may hold this.
+    private func end() {
+        timer?.cancel()
+        timer = nil
+        completion = nil
+        check = nil
     }
 }

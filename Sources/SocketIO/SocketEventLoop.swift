@@ -2,6 +2,7 @@ public import Dispatch
 import Glibc
 import NIOConcurrencyHelpers
 public import NIOCore
+import NIOPosix
 
 /// What an event loop does once all that came in together has been handed over.
 public protocol TurnObserver: AnyObject {
@@ -20,15 +21,19 @@ public final class SocketEventLoop: EventLoop {
         /// Whether the thread has to be woken for a new task.
         var isAsleep = false
         var isClosed = false
+        /// The thread is no more. What is handed over now runs where that is done, one after the other.
+        var hasEnded = false
+        var isRunningLate = false
         var lastTimer: TimerQueue.ID = 0
     }
 
     private let inbox = NIOLockedValueBox(Inbox())
     private let wakeUp: WakeUp
-    private let hasEnded = DispatchGroup()
-    // Written by the new thread before `init` returns, and never again.
-    nonisolated(unsafe) private var thread: pthread_t?
-    // Used by the thread of this event loop alone: every way to it asserts that.
+    private let end = DispatchGroup()
+    /// Whose code the thread runs. A thread's number would not tell: it goes to another one when the thread has ended.
+    private static let current = ThreadSpecificVariable<SocketEventLoop>()
+    // Used by the thread of this event loop alone, every way to it asserts that; and when that has ended by one thread at a time
+    // (``Inbox/isRunningLate``).
     nonisolated(unsafe) private let core: Core
 
     /// Everything that only the event loop's own thread touches.
@@ -42,24 +47,34 @@ public final class SocketEventLoop: EventLoop {
         var timers = TimerQueue()
         var tasks: [() -> Void] = []
         var wantsEndOfTurn = false
+        var isEnding = false
         var observer: (any TurnObserver)?
         var readBuffer = ByteBuffer()
 
         init() throws(IOError) { epoll = try Epoll() }
     }
 
-    /// - Parameter name: of the thread; the first 15 bytes count.
+    /// - Parameter name: of the thread, in ASCII; the first 15 characters count.
     init(name: String) throws(IOError) {
         core = try Core()
         wakeUp = try WakeUp()
+        end.enter()
+        do throws(IOError) {
+            try start(name)
+        } catch {
+            end.leave()
+            throw error
+        }
+    }
+
+    private func start(_ name: String) throws(IOError) {
         let started = DispatchSemaphore(value: 0)
-        hasEnded.enter()
         try Self.startThread { [self] in
-            thread = pthread_self()
+            Self.current.currentValue = self
             _ = LinuxCalls.nameThread(pthread_self(), String(name.prefix(15)))
             started.signal()
             run()
-            hasEnded.leave()
+            end.leave()
         }
         started.wait()
     }
@@ -87,36 +102,39 @@ public final class SocketEventLoop: EventLoop {
 
     // MARK: Tasks and timers
 
-    public var inEventLoop: Bool {
-        guard let thread else { return false }
-        return pthread_equal(thread, pthread_self()) != 0
-    }
+    public var inEventLoop: Bool { Self.current.currentValue === self }
 
-    public func execute(_ task: @escaping @Sendable () -> Void) { _ = add(task) }
-
-    public func submit<T>(_ task: @escaping @Sendable () throws -> T) -> EventLoopFuture<T> {
-        let promise = makePromise(of: T.self)
-        let isAdded = add {
-            do { promise.assumeIsolatedUnsafeUnchecked().succeed(try task()) } catch { promise.fail(error) }
-        }
-        if !isAdded { promise.fail(EventLoopError.shutdown) }
-        return promise.futureResult
-    }
-
-    /// - Returns: whether it will run; not when the event loop has ended.
-    private func add(_ task: @escaping @Sendable () -> Void) -> Bool {
+    /// Runs a task on the event loop; on the calling thread when the event loop has ended, so that nobody waits for ever.
+    public func execute(_ task: @escaping @Sendable () -> Void) {
         if inEventLoop {
             core.tasks.append(task)
-            return true
+            return
         }
-        let (isAdded, mustWake) = inbox.withLockedValue { inbox in
-            guard !inbox.isClosed else { return (false, false) }
+        let (mustWake, mustRun) = inbox.withLockedValue { inbox in
             inbox.tasks.append(task)
             defer { inbox.isAsleep = false }
-            return (true, inbox.isAsleep)
+            guard inbox.hasEnded, !inbox.isRunningLate else { return (inbox.isAsleep, false) }
+            inbox.isRunningLate = true
+            return (false, true)
         }
         if mustWake { wakeUp.signal() }
-        return isAdded
+        if mustRun { runLate() }
+    }
+
+    private func runLate() {
+        let before = Self.current.currentValue
+        Self.current.currentValue = self
+        defer { Self.current.currentValue = before }
+        while true {
+            let given = inbox.withLockedValue { inbox in
+                defer { inbox.tasks = [] }
+                inbox.isRunningLate = !inbox.tasks.isEmpty
+                return inbox.tasks
+            }
+            guard !given.isEmpty else { return }
+            for task in given { task() }
+            while !core.tasks.isEmpty { runOwnTasks() }
+        }
     }
 
     public func scheduleTask<T>(
@@ -128,7 +146,8 @@ public final class SocketEventLoop: EventLoop {
             return inbox.lastTimer
         }
         let time = deadline.uptimeNanoseconds
-        let isAdded = onLoop { [self] in
+        onLoop { [self] in
+            guard !core.isEnding else { return promise.fail(EventLoopError.shutdown) }
             core.timers.add(
                 id, at: time,
                 TimerQueue.Timer {
@@ -141,11 +160,8 @@ public final class SocketEventLoop: EventLoop {
                     promise.fail(EventLoopError.shutdown)
                 })
         }
-        if !isAdded { promise.fail(EventLoopError.shutdown) }
-        // The event loop outlives what is scheduled on it; a weak reference lets one that was shut down go.
-        return Scheduled(promise: promise) { [weak self] in
-            guard let self else { return }
-            _ = onLoop { self.core.timers.cancel(id) }
+        return Scheduled(promise: promise) { [self] in
+            onLoop { self.core.timers.cancel(id) }
         }
     }
 
@@ -153,17 +169,16 @@ public final class SocketEventLoop: EventLoop {
         scheduleTask(deadline: .now() + delay, task)
     }
 
-    private func onLoop(_ body: @escaping @Sendable () -> Void) -> Bool {
-        guard inEventLoop else { return add(body) }
-        body()
-        return true
+    private func onLoop(_ body: @escaping @Sendable () -> Void) {
+        if inEventLoop { body() } else { execute(body) }
     }
 
     // MARK: Sockets, on the event loop
 
-    /// Who is told of the ends of turns; kept alive until the event loop has ended or another is named.
+    /// Who is told of the ends of turns, one at a time; kept alive until `nil` is set or the event loop has ended.
     public func setObserver(_ observer: (any TurnObserver)?) {
         preconditionInEventLoop()
+        precondition(observer == nil || core.observer == nil, "the first one would never be told again")
         core.observer = observer
     }
 
@@ -175,6 +190,8 @@ public final class SocketEventLoop: EventLoop {
 
     func register(_ target: any PollTarget, _ descriptor: CInt, _ events: Epoll.Events) throws(IOError) {
         assert(inEventLoop)
+        // Nobody would tell it of the end any more.
+        guard !core.isEnding else { throw IOError(errnoCode: ECANCELED, reason: "the event loop ends") }
         let index = Int(descriptor)
         if index >= core.targets.count {
             let more = index + 1 - core.targets.count
@@ -282,20 +299,23 @@ public final class SocketEventLoop: EventLoop {
     }
 
     private func closeEverything() {
+        core.isEnding = true
         for target in core.targets { target?.loopEnds() }
         for timer in core.timers.takeAll() { timer.abandon() }
+        core.observer = nil
         // What was handed over before the end still runs, and so does what that sets off.
-        for _ in 0..<SocketLimits.closingTurnsMax {
+        var isDone = false
+        while !isDone {
+            let hasOwnTasks = !core.tasks.isEmpty
             let given = inbox.withLockedValue { inbox in
                 defer { inbox.tasks = [] }
+                isDone = inbox.tasks.isEmpty && !hasOwnTasks
+                inbox.hasEnded = isDone
                 return inbox.tasks
             }
-            guard !given.isEmpty || !core.tasks.isEmpty else { break }
             for task in given { task() }
             runOwnTasks()
-            for timer in core.timers.takeAll() { timer.abandon() }
         }
-        core.observer = nil
     }
 
     // MARK: The end
@@ -310,7 +330,7 @@ public final class SocketEventLoop: EventLoop {
             return inbox.isAsleep
         }
         if mustWake { wakeUp.signal() }
-        hasEnded.notify(queue: queue) { callback(nil) }
+        end.notify(queue: queue) { callback(nil) }
     }
 }
 

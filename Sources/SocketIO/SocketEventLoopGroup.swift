@@ -10,7 +10,14 @@ public final class SocketEventLoopGroup: EventLoopGroup {
     /// Throws `IOError` when the system gives no thread or descriptor.
     public init(count: Int) throws {
         precondition(count > 0, "an event loop group needs an event loop")
-        loops = try (0..<count).map { try SocketEventLoop(name: "loop-\($0)") }
+        var loops: [SocketEventLoop] = []
+        do {
+            while loops.count < count { loops.append(try SocketEventLoop(name: "loop-\(loops.count)")) }
+        } catch {
+            for loop in loops { loop.shutdownGracefully(queue: .global()) { _ in } }
+            throw error
+        }
+        self.loops = loops
     }
 
     public func next() -> any EventLoop {

@@ -2,7 +2,7 @@
 enum SocketLimits {
     /// Events that one call of `epoll_wait` may hand over.
     static let eventsPerPoll = 256
-    /// Bytes that one call of `recv` may hand over. Every event loop has one buffer of this size for all its connections.
+    /// The buffer that an event loop reads into, one for all its connections.
     static let readBytes = 64 * 1024
     /// What a connection's owner has left unread up to this size is moved in front of what is read next; more is read on to instead,
     /// because moving it each time would cost its square.
@@ -21,6 +21,6 @@ enum SocketLimits {
     static let cancelledTimersMax = 4096
     /// Addresses of a host name that are tried.
     static let addressesMax = 8
-    /// Turns that are granted to what the end of an event loop sets off.
-    static let closingTurnsMax = 1024
+    /// The least time for one of several addresses of a host.
+    static let connectNanosecondsMin: Int64 = 250_000_000
 }

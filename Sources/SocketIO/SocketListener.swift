@@ -20,7 +20,7 @@ public final class SocketListener: PollTarget {
     private let pauseMilliseconds: Int64
     private let handler: any SocketListenerHandler
     private var isPausing = false
-    private var isOpen = true
+    private(set) var isOpen = true
 
     /// Takes the descriptor over, which listens already.
     ///
@@ -61,6 +61,8 @@ public final class SocketListener: PollTarget {
             case EAGAIN: return
             // Gone again before it was accepted.
             case EINTR, ECONNABORTED: continue
+            // Somebody else who has this socket has shut it down for all.
+            case EINVAL: return close()
             case let code:
                 handler.acceptFailed(IOError(errnoCode: code, reason: "accept4"))
                 pause()
@@ -71,13 +73,17 @@ public final class SocketListener: PollTarget {
     /// A process without a descriptor cannot accept, and the connection that it cannot take keeps the listener readable: without a
     /// pause the event loop would spin.
     private func pause() {
+        if !isPausing { eventLoop.deregister(descriptor) }
         isPausing = true
-        eventLoop.change(descriptor, [])
         eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(pauseMilliseconds)) { [self] in
             guard isOpen else { return }
-            if !handler.mayAccept { return pause() }
-            isPausing = false
-            eventLoop.change(descriptor, .readable)
+            guard handler.mayAccept else { return pause() }
+            do throws(IOError) {
+                try eventLoop.register(self, descriptor, .readable)
+                isPausing = false
+            } catch {
+                pause()
+            }
         }
     }
 
@@ -85,7 +91,7 @@ public final class SocketListener: PollTarget {
     public func close() {
         guard isOpen else { return }
         isOpen = false
-        eventLoop.deregister(descriptor)
+        if !isPausing { eventLoop.deregister(descriptor) }
         Glibc.close(descriptor)
     }
 

@@ -28,12 +28,12 @@ public struct UnreadBytes {
         return bytes
     }
 
-    /// Puts all in front of what is read next, into `buffer` or in its place.
+    /// So much that it is read on to where it is.
+    var isLarge: Bool { bytes.readableBytes > SocketLimits.movedBytesMax }
+
+    /// Puts all in front of what is read next.
     mutating func move(into buffer: inout ByteBuffer) {
-        if bytes.readableBytes > SocketLimits.movedBytesMax {
-            buffer = take()
-            return
-        }
+        guard !isEmpty else { return }
         buffer.writeImmutableBuffer(bytes)
         if bytes.capacity > SocketLimits.unreadBytesKept { bytes = ByteBuffer() } else { bytes.clear() }
     }

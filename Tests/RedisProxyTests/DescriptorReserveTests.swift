@@ -122,7 +122,7 @@ extension ProxyTests {
             let eventLoop = group.loops[0]
             let refused = eventLoop.makePromise(of: CInt.self)
             try await eventLoop.submit {
-                SocketConnector.connect(
+                _ = SocketConnector.connect(
                     host: "127.0.0.1", port: port, on: eventLoop, timeoutMilliseconds: 10_000, options: TCPOptions(),
                     check: {}, completion: { refused.completeWith($0) })
             }.get()

@@ -125,16 +125,19 @@ import Testing
         }
     }
 
-    /// The writer is in the middle of something: it is told afterwards, once.
+    /// The writer is in the middle of something: it is told afterwards, once, and what the other side said before is read.
     @Test func tellsOfABrokenConnectionOnce() async throws {
         try await withLoop { loop in
             let pair = try await Pair(on: loop)
-            shutdown(pair.far, CInt(SHUT_RDWR))
             try await pair.onLoop { connection in
+                pair.sendFar([7])
+                shutdown(pair.far, CInt(SHUT_RDWR))
                 connection.writeAndFlush(ByteBuffer(bytes: [1]))
                 connection.writeAndFlush(ByteBuffer(bytes: [2]))
+                #expect(connection.isOpen && pair.seen.now.ends.isEmpty)
             }
             try await eventually("it has ended") { pair.seen.now.closes == 1 }
+            #expect(pair.seen.now.bytes == [7])
             try await pair.onLoop { connection in
                 connection.close()
                 connection.write(ByteBuffer(bytes: [3]))
@@ -145,9 +148,44 @@ import Testing
         }
     }
 
+    /// Who lingers to be heard must not be cut off by a message that comes too late.
+    @Test func whatIsWrittenBehindTheEndOfOutputIsDropped() async throws {
+        try await withLoop { loop in
+            let pair = try await Pair(on: loop)
+            try await pair.onLoop { connection in
+                connection.writeAndFlush(ByteBuffer(bytes: [1]))
+                connection.endOutputAfterWrites()
+                connection.writeAndFlush(ByteBuffer(bytes: [2]))
+                connection.write(ByteBuffer(bytes: [3]))
+                connection.flush()
+            }
+            #expect(pair.receiveFar(10) == [1])
+            pair.sendFar([5])
+            try await eventually("it still reads") { pair.seen.now.bytes == [5] }
+            #expect(pair.seen.now.ends.isEmpty)
+        }
+    }
+
+    /// A handler may end its connection, or have it wait, in the middle of being handed bytes.
+    @Test func aHandlerMayEndItsConnection() async throws {
+        try await withLoop { loop in
+            let own = Guarded<Pair?>(nil)
+            let pair = try await Pair(on: loop) { count in
+                own.now?.connection.close()
+                return count
+            }
+            own.update { $0 = pair }
+            pair.sendFar([1])
+            try await eventually("it has ended") { pair.seen.now.closes == 1 }
+            own.update { $0 = nil }
+            #expect(pair.seen.now.bytes == [1] && pair.seen.now.ends == ["closed"])
+        }
+    }
+
     /// Two sockets of one turn: the first one's handler closes the second, whose number goes to a third. What the system has
     /// reported of the second, its end, is not the third's.
     @Test func anEventIsNotTakenForAnothersDescriptor() async throws {
+        let reused = Guarded(0)
         for _ in 0..<50 {
             try await withLoop { loop in
                 let third = Guarded<Pair?>(nil)
@@ -155,6 +193,7 @@ import Testing
                 let first = try await Pair(on: loop) { count in
                     second.connection.close()
                     third.update { $0 = try? Pair(here: loop) }
+                    if third.now?.near == second.near { reused.update { $0 += 1 } }
                     return count
                 }
                 try await loop.submit {
@@ -168,6 +207,7 @@ import Testing
                 #expect(replaced.seen.now.ends.isEmpty)
             }
         }
+        #expect(reused.now > 0, "the third socket never had the number of the second")
     }
 
     @Test func endsWithItsEventLoop() async throws {

@@ -95,6 +95,13 @@ import Testing
         try await group.shutdownGracefully()
         #expect(ran.now == 200)
         #expect(abandoned.now == 1)
+        // What is handed over afterwards runs all the same, where it is handed over; timers have no time any more.
+        let late = group.loops[0]
+        #expect(try await late.submit { late.inEventLoop }.get())
+        await #expect(throws: EventLoopError.self) {
+            try await late.scheduleTask(in: .zero) {}.futureResult.get()
+        }
+        #expect(!late.inEventLoop)
         // A second time does no harm.
         try await group.shutdownGracefully()
     }

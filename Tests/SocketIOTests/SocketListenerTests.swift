@@ -40,7 +40,7 @@ import Testing
     ) async throws -> CInt {
         let promise = loop.makePromise(of: CInt.self)
         try await loop.submit {
-            SocketConnector.connect(
+            _ = SocketConnector.connect(
                 host: host, port: port, on: loop, timeoutMilliseconds: milliseconds, options: TCPOptions(),
                 check: check, completion: { promise.completeWith($0) })
         }.get()
@@ -74,6 +74,74 @@ import Testing
             door.isOpen.update { $0 = true }
             try await eventually("the second is in") { door.accepted.now == 2 }
         }
+    }
+
+    /// Who has the same socket open may shut it down for all: it is readable for ever then.
+    @Test func endsWhenSomebodyElseShutsItDown() async throws {
+        try await withLoop { loop in
+            let door = Door()
+            let bound = try await SocketListener.bind(host: "127.0.0.1", port: 0, backlog: 128)
+            let other = dup(bound.descriptor)
+            defer { close(other) }
+            let listener = try await loop.submit {
+                NIOLoopBound(
+                    try SocketListener(
+                        descriptor: bound.descriptor, eventLoop: loop, options: nil, pauseMilliseconds: 10,
+                        handler: door), eventLoop: loop)
+            }.get()
+            shutdown(other, CInt(SHUT_RDWR))
+            try await eventually("it has ended") { try await loop.submit { !listener.value.isOpen }.get() }
+            #expect(door.failures.now.isEmpty)
+        }
+    }
+
+    @Test func aConnectThatIsGivenUpEndsAtOnce() async throws {
+        let full = try await SocketListener.bind(host: "127.0.0.1", port: 0, backlog: 0)
+        defer { close(full.descriptor) }
+        let port = try #require(full.address.port)
+        try await withLoop { loop in
+            let completed = Guarded(0)
+            let taken = Guarded(0)
+            try await loop.submit {
+                let connectors = (0..<8).map { _ in
+                    SocketConnector.connect(
+                        host: "127.0.0.1", port: port, on: loop, timeoutMilliseconds: 3_600_000, options: TCPOptions(),
+                        check: { taken.update { $0 += 1 } }, completion: { _ in completed.update { $0 += 1 } })
+                }
+                loop.execute { [connectors = NIOLoopBound(connectors, eventLoop: loop)] in
+                    for connector in connectors.value { connector.cancel() }
+                }
+            }.get()
+            try await loop.submit {}.get()
+            try await loop.submit {}.get()
+            #expect(taken.now == 8 && completed.now == 0)
+        }
+    }
+
+    /// The loop ends while some are on their way: each is told, also one that begins only then.
+    @Test func theEndOfTheEventLoopEndsWhatIsOnItsWay() async throws {
+        let full = try await SocketListener.bind(host: "127.0.0.1", port: 0, backlog: 0)
+        defer { close(full.descriptor) }
+        let port = try #require(full.address.port)
+        let failures = Guarded(0)
+        let successes = Guarded<[CInt]>([])
+        let completion: @Sendable (Result<CInt, any Error>) -> Void = { result in
+            switch result {
+            case .success(let descriptor): successes.update { $0.append(descriptor) }
+            case .failure: failures.update { $0 += 1 }
+            }
+        }
+        try await withLoop { loop in
+            for host in ["127.0.0.1", "127.0.0.1", "127.0.0.1", "localhost"] {
+                try await loop.submit {
+                    _ = SocketConnector.connect(
+                        host: host, port: port, on: loop, timeoutMilliseconds: 3_600_000, options: TCPOptions(),
+                        check: {}, completion: completion)
+                }.get()
+            }
+        }
+        try await eventually("each has been told") { failures.now + successes.now.count == 4 }
+        for descriptor in successes.now { close(descriptor) }
     }
 
     @Test func saysWhyItCannotListen() async throws {

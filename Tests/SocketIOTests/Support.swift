@@ -28,7 +28,7 @@ func withLoop<T>(_ body: (SocketEventLoop) async throws -> T) async throws -> T 
 /// A connection on the event loop, and the other side of it, whose calls block.
 final class Pair: Sendable {
     let loop: SocketEventLoop
-    private let near: CInt
+    let near: CInt
     let far: CInt
     let seen = Guarded(Seen())
     // Used on the event loop alone.
@@ -36,7 +36,6 @@ final class Pair: Sendable {
 
     struct Seen {
         var bytes: [UInt8] = []
-        var largestRead = 0
         var inputEnds = 0
         var writability: [Bool] = []
         var ends: [String] = []
@@ -73,6 +72,8 @@ final class Pair: Sendable {
             handler: Handler(seen: seen, taking: taking))
         connection.onClose = { [seen] in seen.update { $0.closes += 1 } }
     }
+
+    func forget() { connection = nil }
 
     deinit { close(far) }
 
@@ -114,10 +115,7 @@ final class Pair: Sendable {
         func received(_ buffer: inout ByteBuffer) {
             let all = buffer.readableBytes
             let taken = buffer.readBytes(length: min(all, taking(all))) ?? []
-            seen.update {
-                $0.bytes += taken
-                $0.largestRead = max($0.largestRead, all)
-            }
+            seen.update { $0.bytes += taken }
             unread.keep(buffer)
         }
 

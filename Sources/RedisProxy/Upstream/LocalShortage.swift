@@ -4,7 +4,7 @@ import SocketIO
 
 /// What this host or process has no more of, so that a node could not be connected to. It says nothing about the node.
 enum LocalShortage: Error {
-    case descriptors, ports, memory
+    case descriptors, ports, memory, watches
 
     /// - Parameter error: why a connection could not be made; the result is `nil` where that may be the node's doing.
     init?(_ error: any Error) {
@@ -25,6 +25,7 @@ enum LocalShortage: Error {
         case EMFILE, ENFILE: self = .descriptors
         case EADDRNOTAVAIL: self = .ports
         case ENOBUFS, ENOMEM: self = .memory
+        case ENOSPC: self = .watches
         default: return nil
         }
     }
@@ -36,6 +37,7 @@ enum LocalShortage: Error {
                 ("file descriptor", "raise its limit of open files (ulimit -n, LimitNOFILE=) or lower clientsMax")
             case .ports: ("local port", "widen net.ipv4.ip_local_port_range on its host")
             case .memory: ("memory for a socket", "free memory on its host")
+            case .watches: ("place to watch a socket", "raise fs.epoll.max_user_watches on its host")
             }
         return
             "ERR hkagent has no \(what) left to connect to cache node \(node.name) (\(node.address)), nothing was sent; \(remedy)"

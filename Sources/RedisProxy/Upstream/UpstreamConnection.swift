@@ -40,6 +40,8 @@ final class UpstreamConnection: SocketHandler {
     private(set) var isRetired = false
     private let node: NodeState
     private var connection: SocketConnection?
+    /// While it is being established.
+    private var connector: SocketConnector?
     private var outbound = ByteBuffer()
     var unread = UnreadBytes()
     private var scanner = ReplyScanner()
@@ -79,7 +81,7 @@ final class UpstreamConnection: SocketHandler {
 
     func connect() {
         let loop = node.loop
-        SocketConnector.connect(
+        connector = SocketConnector.connect(
             host: node.node.host, port: node.node.port, on: loop.eventLoop,
             timeoutMilliseconds: loop.configuration.connectTimeoutMilliseconds, options: TCPOptions()
         ) { [self] in
@@ -98,10 +100,9 @@ final class UpstreamConnection: SocketHandler {
     /// Makes the connection ready: TLS first, then the login, and only then what clients ask.
     private func connected(_ descriptor: CInt) throws {
         let loop = node.loop
+        connector = nil
         let connection = try SocketConnection(
             descriptor: descriptor, eventLoop: loop.eventLoop, allowsHalfClosure: false, handler: self)
-        // Given up while it was being established.
-        guard state == .connecting else { return connection.close() }
         self.connection = connection
         guard let tls = loop.configuration.upstreamSecurity.tls else { return logIn() }
         state = .admitting
@@ -435,6 +436,8 @@ final class UpstreamConnection: SocketHandler {
         state = .closed
         unread = UnreadBytes()
         outbound = ByteBuffer()
+        connector?.cancel()
+        connector = nil
         connection?.close()
         connection = nil
         // It has got a part of its reply; nothing that could follow would make sense to it.
