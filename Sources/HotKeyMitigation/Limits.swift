@@ -33,6 +33,26 @@ public enum HotKeyMitigationLimits {
     /// How many entries one eviction looks at.
     static let evictionScan = 16
 
+    /// How long a local value may be served that no node would say the change of, where a rule allows more.
+    public static let untrackedLifetimeNanosecondsMax: UInt64 = 1_000_000_000
+
+    // Tracking connections
+    /// How often a node is asked on its tracking connection whether it is still there, …
+    public static let trackingProbeNanoseconds: UInt64 = 1_000_000_000
+    /// … and how long it may be since the last question that it has answered was sent.
+    public static let trackingSilenceNanosecondsMax: UInt64 = 2_000_000_000
+    /// How long making one may take.
+    public static let trackingConnectNanosecondsMax: UInt64 = 10_000_000_000
+    /// One that no read has wanted for so long ends. No value lives longer, so nothing that came over it is left then.
+    public static let trackingIdleNanoseconds: UInt64 = 3_600_000_000_000
+    /// How long after it was wanted last it is tried again and again.
+    public static let trackingRetryNanoseconds: UInt64 = 60_000_000_000
+    /// The pause before it is made again doubles from one to the other, half of it by chance.
+    static let trackingPauseNanoseconds: UInt64 = 100_000_000
+    static let trackingPauseNanosecondsMax: UInt64 = 5_000_000_000
+    /// When a node that does not track is asked again: somebody may have given the agent's user the right.
+    public static let trackingRefusedNanoseconds: UInt64 = 60_000_000_000
+
     // Replicas
     /// How many answers of a primary are kept until a replica has got that far.
     static let replicaMarksMax = 16
