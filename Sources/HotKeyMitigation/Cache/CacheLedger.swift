@@ -32,6 +32,8 @@ struct CacheLedger {
         var refreshAt: UInt64 = 0
         var expiresAt: UInt64 = 0
         var staleUntil: UInt64 = 0
+        /// The tracking connection that the reply came over; 0 for none.
+        var source: UInt32 = 0
         /// The reply was too big: until then the command is not cached.
         var bypassUntil: UInt64 = 0
 
@@ -172,7 +174,7 @@ struct CacheLedger {
     @usableFromInline
     mutating func accept(
         _ token: FillToken, bytes: Int, heldBytes: Int, requestSentAt: UInt64, lifetimeNanosecondsMax: UInt64,
-        ageNanosecondsMax: UInt64, now: UInt64
+        ageNanosecondsMax: UInt64, source: UInt32, now: UInt64
     ) -> Int? {
         precondition(bytes >= 0, "a reply's size cannot be negative")
         guard let entry = entry(of: token) else { return nil }
@@ -199,6 +201,7 @@ struct CacheLedger {
         entries[entry].requestSentAt = requestSentAt
         entries[entry].expiresAt = expiresAt
         entries[entry].staleUntil = staleUntil
+        entries[entry].source = source
         entries[entry].refreshAt = saturatingSum(
             requestSentAt, refreshAfter(lifetime, salt: token.serial ^ requestSentAt))
         entries[entry].bypassUntil = 0
@@ -231,13 +234,25 @@ struct CacheLedger {
         var entry = Int(keys[index].first)
         while entry >= 0 {
             let next = Int(entries[entry].next)
-            if entries[entry].hasReply {
-                entries[entry].fill = 0
-                entries[entry].expiresAt = 0
-            } else {
-                free(entry)
-            }
+            expire(entry: entry)
             entry = next
+        }
+    }
+
+    private mutating func expire(entry: Int) {
+        if entries[entry].hasReply {
+            entries[entry].fill = 0
+            entries[entry].expiresAt = 0
+            entries[entry].source = 0
+        } else {
+            free(entry)
+        }
+    }
+
+    @usableFromInline
+    mutating func expireTracked(where isMeant: (Int, UInt32) -> Bool) {
+        for entry in entries.indices where entries[entry].hasReply && entries[entry].source != 0 {
+            if isMeant(Int(entries[entry].key), entries[entry].source) { expire(entry: entry) }
         }
     }
 

@@ -81,14 +81,16 @@ public struct LocalCache<Reply> {
     ///   was read from a copy has used up part of the cap before, by the policy that was in force when it was asked for.
     /// - Parameter ageNanosecondsMax: how old the reply may have been when its request was sent; it counts against the policy's
     ///   stale-on-error time.
+    /// - Parameter source: the tracking connection that it came over, for `expireTracked(where:)`; 0 for none.
     @inlinable
     public mutating func insert(
         _ token: FillToken, reply: Reply, bytes: Int, heldBytes: Int, requestSentAt: UInt64, now: UInt64,
-        lifetimeNanosecondsMax: UInt64 = .max, ageNanosecondsMax: UInt64 = 0
+        lifetimeNanosecondsMax: UInt64 = .max, ageNanosecondsMax: UInt64 = 0, source: UInt32 = 0
     ) -> Bool {
         let entry = ledger.accept(
             token, bytes: bytes, heldBytes: max(bytes, heldBytes), requestSentAt: requestSentAt,
-            lifetimeNanosecondsMax: lifetimeNanosecondsMax, ageNanosecondsMax: ageNanosecondsMax, now: now)
+            lifetimeNanosecondsMax: lifetimeNanosecondsMax, ageNanosecondsMax: ageNanosecondsMax,
+            source: source, now: now)
         dropFreed()
         guard let entry else { return false }
         while replies.count <= entry { replies.append(nil) }
@@ -124,6 +126,14 @@ public struct LocalCache<Reply> {
     @inlinable
     public mutating func expire(index: Int) {
         ledger.expire(index: index)
+        dropFreed()
+    }
+
+    /// As ``expire(index:)`` for every reply that came over a tracking connection and of which `isMeant` says so, given the key's
+    /// index and the connection's number. Walks the whole cache.
+    @inlinable
+    public mutating func expireTracked(where isMeant: (_ index: Int, _ source: UInt32) -> Bool) {
+        ledger.expireTracked(where: isMeant)
         dropFreed()
     }
 

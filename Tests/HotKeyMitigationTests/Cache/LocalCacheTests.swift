@@ -17,11 +17,11 @@ private final class Subject<Reply> {
     }
     func insert(
         _ token: FillToken, reply: Reply, bytes: Int, heldBytes: Int? = nil, requestSentAt: UInt64, now: UInt64,
-        lifetimeNanosecondsMax: UInt64 = .max, ageNanosecondsMax: UInt64 = 0
+        lifetimeNanosecondsMax: UInt64 = .max, ageNanosecondsMax: UInt64 = 0, source: UInt32 = 0
     ) -> Bool {
         cache.insert(
             token, reply: reply, bytes: bytes, heldBytes: heldBytes ?? bytes, requestSentAt: requestSentAt, now: now,
-            lifetimeNanosecondsMax: lifetimeNanosecondsMax, ageNanosecondsMax: ageNanosecondsMax)
+            lifetimeNanosecondsMax: lifetimeNanosecondsMax, ageNanosecondsMax: ageNanosecondsMax, source: source)
     }
     func staleValue(_ index: Int, _ command: [UInt8], _ now: UInt64) -> Reply? {
         command.withRaw { cache.staleValue(index: index, command: $0, protocolVersion: 2, now: now) }
@@ -29,6 +29,7 @@ private final class Subject<Reply> {
     func fillFailed(_ token: FillToken) { cache.fillFailed(token) }
     func invalidate(index: Int) { cache.invalidate(index: index) }
     func expire(index: Int) { cache.expire(index: index) }
+    func expire(source: UInt32) { cache.expireTracked { $1 == source } }
     func adopt(table: HotKeyTable) { cache.adopt(table: table) }
     func removeAll() { cache.removeAll() }
 }
@@ -348,5 +349,27 @@ private final class Subject<Reply> {
         fill()
         cache.adopt(table: .empty)
         #expect(watched == nil)
+    }
+
+    /// A tracking connection is lost: what came over it is served no more, and nothing else is touched.
+    @Test func aFlushFindsWhatCameOverOneConnection() throws {
+        let names = ["a", "b", "c"]
+        let cache = cache(names.map { policy($0, local: 10 * second, stale: 60 * second) })
+        for (index, source) in [UInt32(7), 8, 0].enumerated() {
+            let token = try #require(look(cache, 0, index: index).token)
+            #expect(
+                cache.insert(token, reply: names[index], bytes: 1, requestSentAt: 0, now: 1, source: source))
+        }
+        // Another command of the first key is on its way.
+        let late = try #require(look(cache, 2, index: 0, command: "STRLEN").token)
+        cache.expire(source: 7)
+        #expect(look(cache, 3, index: 1).reply == "b" && look(cache, 3, index: 2).reply == "c")
+        #expect(cache.staleValue(0, get, 3) == "a", "kept for when home is down")
+        #expect(cache.insert(late, reply: "1", bytes: 1, requestSentAt: 2, now: 4, source: 9))
+        let token = try #require(look(cache, 5, index: 0).token)
+        // What has been flushed is not flushed again, or its new fill would end with it.
+        cache.expire(source: 7)
+        #expect(cache.insert(token, reply: "new", bytes: 3, requestSentAt: 5, now: 6, source: 9))
+        #expect(look(cache, 7, index: 0).reply == "new")
     }
 }
