@@ -29,6 +29,8 @@ public enum TestSupportLimits {
     public static let nestingMax = 32
     /// What a fault proxy holds for one direction of one connection before it stops reading.
     public static let proxyBufferedBytesMax = 1 << 20
+    /// What it remembers of how a client began.
+    public static let proxyRememberedBytesMax = 4 << 10
     /// Ports handed out lie below Linux's range for outgoing connections (32768 and up), so that no connection can take
     /// the port of a server that is stopped for a while.
     public static let ports = 15_000..<32_000

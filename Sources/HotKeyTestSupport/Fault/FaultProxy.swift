@@ -90,6 +90,18 @@ public final class FaultProxy: @unchecked Sendable {
         try await setConditions(Conditions(delay: .milliseconds(Int64(milliseconds))))
     }
 
+    /// The network swallows what goes those ways over the connections whose client has sent that text early on; others, and new
+    /// ones, work. Returns how many there are. What they sent meanwhile arrives after ``heal()``.
+    public func silence(
+        connectionsThatSent text: String, _ directions: Set<Direction> = [.clientToServer, .serverToClient]
+    ) async throws -> Int {
+        try await onLoop { proxy in
+            let meant = proxy.loopState.links.values.filter { $0.hasSent(text) }
+            for link in meant { link.silence(directions) }
+            return meant.count
+        }
+    }
+
     /// Resets the connections there are; new ones work as before.
     public func resetConnections() async throws {
         try await onLoop { $0.resetLinks() }

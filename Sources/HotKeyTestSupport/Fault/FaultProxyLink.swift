@@ -30,6 +30,9 @@ final class FaultProxyLink {
     private var conditions: FaultProxy.Conditions
     private var queues: [FaultProxy.Direction: Queue] = [.clientToServer: Queue(), .serverToClient: Queue()]
     private let loop: any EventLoop
+    /// How the client began, so that a connection can be told by what it is for.
+    private var beginning: [UInt8] = []
+    private var silenced: Set<FaultProxy.Direction> = []
     var onEnd: (() -> Void)?
 
     init(client: any Channel, conditions: FaultProxy.Conditions) {
@@ -59,8 +62,13 @@ final class FaultProxyLink {
 
     func apply(_ conditions: FaultProxy.Conditions) {
         self.conditions = conditions
+        silenced = []
         pumpAll()
     }
+
+    func hasSent(_ text: String) -> Bool { String(decoding: beginning, as: UTF8.self).contains(text) }
+
+    func silence(_ directions: Set<FaultProxy.Direction>) { silenced = directions }
 
     /// RST to both sides.
     func reset() { end(withReset: true) }
@@ -68,6 +76,9 @@ final class FaultProxyLink {
     // MARK: From the channels
 
     fileprivate func received(_ bytes: ByteBuffer, _ direction: FaultProxy.Direction) {
+        if direction == .clientToServer, beginning.count < TestSupportLimits.proxyRememberedBytesMax {
+            beginning += bytes.readableBytesView
+        }
         queues[direction]!.heldBytes += bytes.readableBytes
         enqueue(.bytes(bytes), direction)
     }
@@ -101,7 +112,7 @@ final class FaultProxyLink {
 
     private func pump(_ direction: FaultProxy.Direction) {
         guard isConnected, !hasEnded, let server else { return }
-        guard !conditions.stalled.contains(direction) else { return }
+        guard !conditions.stalled.contains(direction), !silenced.contains(direction) else { return }
         let (source, target) = direction == .clientToServer ? (client, server) : (server, client)
         let now = NIODeadline.now()
         var wrote = false
