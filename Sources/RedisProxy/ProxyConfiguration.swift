@@ -26,6 +26,10 @@ public struct ProxyConfiguration: Sendable {
     /// Local cache of the whole process; each event loop has its share.
     public var cacheBytes = 64 * 1024 * 1024
     public var cacheValueBytesMax = 1024 * 1024
+    /// Whether nodes are asked to tell of changes of hot keys.
+    public var tracksHotKeys = true
+    /// How long a local value may be served whose changes no node would tell of, where its policy allows more.
+    public var untrackedLifetimeNanosecondsMax = HotKeyMitigationLimits.untrackedLifetimeNanosecondsMax
     public var breaker = CircuitBreaker.Configuration.default
     public var slownessQuota = SlownessQuota.default
     /// How to connect to the nodes, those that are found later too.

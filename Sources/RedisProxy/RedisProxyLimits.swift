@@ -40,6 +40,13 @@ public enum RedisProxyLimits {
     static let subscriptionsMax = 65_536
     /// A node that messages come from is asked every so many ticks whether it is still there.
     static let listenerProbeTicks = 10
+    /// How often the loop that owns the tracking connections is told that a node without one is wanted.
+    static let trackingWantedNanoseconds: UInt64 = 1_000_000_000
+    /// A read that a tracking connection has not answered by then, or by half the request timeout, is asked for in the ordinary way, and
+    /// so are the next ones until it answers: the connection may have been cut, which is known for certain only later.
+    static let trackingAnswerNanosecondsMax: UInt64 = 200_000_000
+    /// Keys with copies of this agent's filling that it heeds announcements for; a hot set has at most as many keys.
+    static let copiedKeysMax = 10_000
     /// Connections that wait to be accepted; the kernel has a limit of its own (`net.core.somaxconn`).
     static let backlog: Int32 = 4096
     /// Connections to the peer listener at once: the coordinator's, and those of tools.

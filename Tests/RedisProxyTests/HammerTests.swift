@@ -36,11 +36,16 @@ extension ProxyTests {
             var oldValues = 0
         }
 
-        @Test func withoutFaults() async throws { try await run(seconds: 4, withFaults: false) }
-        @Test func whileNodesHang() async throws { try await run(seconds: 5, withFaults: true) }
+        @Test(arguments: [false, true])
+        func withoutFaults(isTracking: Bool) async throws {
+            try await run(seconds: 4, withFaults: false, isTracking)
+        }
+        @Test(arguments: [false, true])
+        func whileNodesHang(isTracking: Bool) async throws { try await run(seconds: 5, withFaults: true, isTracking) }
 
-        private func run(seconds: Int, withFaults: Bool) async throws {
-            let random = SeededGenerator(printing: "hammer\(withFaults ? " with faults" : "")")
+        private func run(seconds: Int, withFaults: Bool, _ isTracking: Bool) async throws {
+            let random = SeededGenerator(
+                printing: "hammer\(withFaults ? " with faults" : "")\(isTracking ? ", tracking" : "")")
             let nodes = try await Rig.startNodes(3)
             let proxies = try await Self.proxies(before: nodes)
             // The second agent's bytes are late: its fills arrive after the first agent's writes.
@@ -51,8 +56,12 @@ extension ProxyTests {
                 configuration.breaker.openNanoseconds = 50_000_000
                 configuration.breaker.openNanosecondsMax = 100_000_000
             }
-            try await Rig.with(nodes: nodes, ports: proxies.map(\.port), configure: configure) { first in
-                try await Rig.with(nodes: nodes, ports: late.map(\.port), configure: configure) { second in
+            try await Rig.with(
+                nodes: nodes, ports: proxies.map(\.port), isTracking: isTracking, configure: configure
+            ) { first in
+                try await Rig.with(
+                    nodes: nodes, ports: late.map(\.port), isTracking: isTracking, configure: configure
+                ) { second in
                     let keys = (0..<Self.busy + Self.quiet).map { first.key(on: $0 % 3, "hammer\($0)") }
                     let counters = keys.map { _ in Guarded(Counter()) }
                     let end = ContinuousClock.now + .seconds(seconds)

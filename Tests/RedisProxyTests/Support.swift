@@ -124,9 +124,12 @@ final class Rig: Sendable {
     }
 
     /// Runs `body` with a proxy before `nodes` (the shared ones when nil) and ends the proxy afterwards.
+    ///
+    /// - Parameter isTracking: whether nodes tell of changes. Where they do not, policies' own lifetimes hold.
     static func with(
         nodes: [RedisServer]? = nil, ports: [Int]? = nil, loops: Int = 2, topology: ProxyTopology? = nil,
-        configure: (inout ProxyConfiguration) -> Void = { _ in }, _ body: (Rig) async throws -> Void
+        isTracking: Bool = false, configure: (inout ProxyConfiguration) -> Void = { _ in },
+        _ body: (Rig) async throws -> Void
     ) async throws {
         let used = if let nodes { nodes } else { try await SharedNodes.nodes() }
         var configuration = ProxyConfiguration(hashSeed: hashSeed)
@@ -134,6 +137,9 @@ final class Rig: Sendable {
         configuration.requestTimeoutMilliseconds = 10_000
         configuration.connectTimeoutMilliseconds = 5000
         configuration.breaker.slowCallNanoseconds = 10_000_000_000
+        configuration.tracksHotKeys = isTracking
+        // Most tests find out by a write past the proxy whether a value was kept, and for how long.
+        configuration.untrackedLifetimeNanosecondsMax = isTracking ? 100_000_000 : .max
         configure(&configuration)
         let rig = try await Rig(
             nodes: used, topology: try topology ?? Self.topology(used, ports: ports), configuration: configuration,

@@ -131,6 +131,7 @@ final class ClusterState {
         replicaReads.fence()
         holdClients()
         loop.hub.topologyChanged()
+        loop.tracking.placesChanged()
     }
 
     func holdClients() {

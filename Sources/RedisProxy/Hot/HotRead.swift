@@ -38,6 +38,12 @@ final class HotRead: UpstreamRequest {
     private var isAstray = false
     /// A copy that was found empty and should get the value.
     private var emptyCopy: Int?
+    /// Whether home may be asked over its tracking connection.
+    private var mayTrack = true
+    /// What was asked so, and when.
+    private var tracked: (home: NodeState, since: UInt64)?
+    /// The tracking connection that the reply came over; 0 for none.
+    private var source: UInt32 = 0
 
     init(
         loop: ProxyLoop, key: [UInt8], command: [UInt8], isGet: Bool, version: ProtocolVersion, counter: UInt64,
@@ -63,7 +69,7 @@ final class HotRead: UpstreamRequest {
                 count: replicas.count + 1, random: loop.nextRandom(),
                 score: { $0 == 0 ? home.load.score : replicas[$0 - 1].node.load.score },
                 usable: { $0 > 0 || home.isUsable })
-            if let chosen, chosen > 0 { tryReplica(replicas[chosen - 1]) } else { tryHome() }
+            if let chosen, chosen > 0, !isTrackedFill(home) { tryReplica(replicas[chosen - 1]) } else { tryHome() }
             return
         }
         let copies = loop.copyNodes(of: key)
@@ -74,17 +80,80 @@ final class HotRead: UpstreamRequest {
             usable: {
                 $0 == 0 ? home.isUsable : loop.mayRead(copy: $0, of: index, on: copies[$0 - 1])
             })
-        if let chosen, chosen > 0 { tryCopy(chosen, copies[chosen - 1]) } else { tryHome() }
+        guard let chosen, chosen > 0 else { return tryHome() }
+        guard isTrackedFill(home) else { return tryCopy(chosen, copies[chosen - 1]) }
+        // Kept up for when home is down.
+        emptyCopy = chosen
+        tryHome()
+    }
+
+    /// What is kept here comes from home wherever home says when it changes, not from a copy, of which nobody would say so.
+    private func isTrackedFill(_ home: NodeState) -> Bool {
+        mayTrack && token != nil && TrackedReply.canServe(command, version) && loop.tracking.isTracking(home)
     }
 
     private func tryHome() {
         place = .home
         hasTriedHome = true
         let home = loop.home(key)
+        // Who fills a copy hears of changes for it.
+        if isTrackedFill(home) || mayTrack && emptyCopy != nil && loop.tracking.isTracking(home) {
+            return ask(tracking: home)
+        }
         let failure = command.withUnsafeBytes {
             home.send($0, .request(self), version, client: sink.client, counter: counter)
         }
         if let failure { fail(failure, home.node) } else { loop.statistics.hotHomeReads &+= 1 }
+    }
+
+    private func ask(tracking home: NodeState) {
+        tracked = (home, loop.now)
+        // On another connection than what its client asks next.
+        strays()
+        home.countSent()
+        loop.statistics.hotHomeReads &+= 1
+        let question = TrackedQuestion(
+            key: key, command: command, version: version,
+            ageNanosecondsMax: token == nil ? copyLifetimeNanoseconds : localLifetimeNanoseconds,
+            copyLifetimeNanoseconds: emptyCopy == nil ? nil : copyLifetimeNanoseconds)
+        loop.tracking.ask(question, of: home.node, for: self)
+    }
+
+    /// What came of asking over the tracking connection.
+    /// - Parameter isFromElsewhere: another event loop says it.
+    func finish(_ outcome: TrackedOutcome, isFromElsewhere: Bool = false) {
+        if isFromElsewhere { loop.updateNow() }
+        guard let (home, since) = tracked, !loop.isShutDown else { return giveUp(.connectionLost) }
+        tracked = nil
+        let entry = PendingReply(target: .request(self), counter: counter, sentAt: since, isProbe: false)
+        switch outcome {
+        case .reply(let reply, let sentAt, let source):
+            self.source = source
+            // The view and its bytes end with these closures; nothing writes to the buffer, which is a constant.
+            withUnsafePointer(to: reply) { whole in
+                whole.pointee.withUnsafeReadableBytes { bytes in
+                    let view = ReplyView(
+                        buffer: whole, start: whole.pointee.readerIndex, length: bytes.count, bytes: bytes)
+                    home.answered(entry, view)
+                    if counter != 0 { loop.count(view, counter, isMiss: isMiss(view)) }
+                    receiveFromHome(view, sentAt)
+                }
+            }
+        case .unavailable:
+            home.abandon([entry])
+            mayTrack = false
+            tryHome()
+        }
+    }
+
+    /// The loop is being shut down: there are no nodes any more, and nobody who waits.
+    private func giveUp(_ failure: UpstreamFailure) {
+        guard let (home, _) = tracked else { return }
+        tracked = nil
+        let text = failure.text(home.node)
+        if let token { for read in loop.takeWaiting(token) { read.sink.fail(text) } }
+        if isAstray { sink.session?.readsAstray -= 1 }
+        sink.fail(text)
     }
 
     /// It goes elsewhere than to home, where what its client asks next may be carried out first.
@@ -207,11 +276,17 @@ final class HotRead: UpstreamRequest {
     ///   - ageNanosecondsMax: how long before `sentAt` the value may have left home.
     private func endFlight(_ bytes: Int?, _ reply: ByteBuffer, _ sentAt: UInt64, ageNanosecondsMax: UInt64 = 0) {
         if let token {
+            if source == 0 {
+                loop.statistics.tracking.fillsUntracked &+= 1
+            } else {
+                loop.statistics.tracking.fillsTracked &+= 1
+            }
             if let bytes {
+                let source = source == 0 ? 0 : loop.tracking.usableSource(source, of: key)
                 _ = loop.cache.insert(
                     token, reply: reply, bytes: bytes, heldBytes: reply.storageCapacity, requestSentAt: sentAt,
-                    now: loop.now, lifetimeNanosecondsMax: localLifetimeNanoseconds,
-                    ageNanosecondsMax: ageNanosecondsMax)
+                    now: loop.now, lifetimeNanosecondsMax: lifetimeMax(of: reply, source),
+                    ageNanosecondsMax: ageNanosecondsMax, source: source)
             } else {
                 loop.cache.fillFailed(token)
             }
@@ -221,6 +296,14 @@ final class HotRead: UpstreamRequest {
             }
         }
         deliver(reply)
+    }
+
+    private func lifetimeMax(of reply: ByteBuffer, _ source: UInt32) -> UInt64 {
+        var lifetime = localLifetimeNanoseconds
+        if source == 0 { lifetime = min(lifetime, loop.configuration.untrackedLifetimeNanosecondsMax) }
+        // Whoever finds nothing makes what is missing, and that should be seen soon.
+        if reply.isNullReply { lifetime = min(lifetime, HotKeyMitigationLimits.missingLifetimeNanosecondsMax) }
+        return lifetime
     }
 
     override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {

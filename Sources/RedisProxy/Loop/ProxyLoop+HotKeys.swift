@@ -50,12 +50,10 @@ extension ProxyLoop {
         }
         switch cache.lookup(index: index, command: command, protocolVersion: version.rawValue, now: now) {
         case .hit(let reply):
-            statistics.localHits &+= 1
-            countLocal(reply, counter)
+            countHit(reply, counter)
             sink.deliver(reply)
         case .refresh(let reply, let token):
-            statistics.localHits &+= 1
-            countLocal(reply, counter)
+            countHit(reply, counter)
             sink.deliver(reply)
             fetch(index, command, isGet: isGet, version, counter: 0, sink: .none, token: token)
         case .fill(let token):
@@ -80,6 +78,12 @@ extension ProxyLoop {
     @inline(__always)
     func count(_ reply: ReplyView, _ counter: UInt64, isMiss: Bool) {
         recorder?.addReply(counter, bytes: reply.length, isMiss: isMiss)
+    }
+
+    private func countHit(_ reply: ByteBuffer, _ counter: UInt64) {
+        statistics.localHits &+= 1
+        if reply.isNullReply { statistics.localMissingHits &+= 1 }
+        countLocal(reply, counter)
     }
 
     /// A reply that no node has sent for this read.
@@ -140,7 +144,7 @@ extension ProxyLoop {
         }.max() ?? 0
     }
 
-    private func sendTombstone(
+    func sendTombstone(
         _ key: [UInt8], _ copy: Int, to node: NodeState, _ copyLifetimeNanoseconds: UInt64,
         done: @escaping (Bool) -> Void
     ) {
@@ -174,6 +178,7 @@ extension ProxyLoop {
     }
 
     private func drop(_ keys: [[UInt8]]) {
+        tracking.changed(keys)
         for key in keys {
             guard let index = hotIndex(of: key) else { continue }
             gates[index].written(at: now)
@@ -195,6 +200,7 @@ extension ProxyLoop {
     }
 
     private func expire(_ keys: [[UInt8]]) {
+        tracking.changed(keys)
         for key in keys {
             if let index = hotIndex(of: key) { cache.expire(index: index) }
         }
@@ -209,13 +215,19 @@ extension ProxyLoop {
     /// A node's clock was set. Set back, it lets the copies that it holds live on past the staleness cap, for every agent; so
     /// they are overwritten. Walks the whole hot set, which such an event is rare enough for.
     func retractCopies(on node: NodeState) {
-        for index in gates.indices {
-            let key = table[index].key
-            for (offset, copy) in copyNodes(of: key).enumerated() where copy === node {
-                let lifetime = gates[index].protectedLifetimeNanoseconds(now: now)
-                sendTombstone(key, offset + 1, to: node, lifetime) { [self] succeeded in
-                    if !succeeded { statistics.tombstoneFailures &+= 1 }
-                }
+        for index in gates.indices { retractCopies(of: index) { $0 === node } }
+    }
+
+    func retractCopies(of key: [UInt8]) {
+        if let index = hotIndex(of: key) { retractCopies(of: index) { _ in true } }
+    }
+
+    private func retractCopies(of index: Int, where isMeant: (NodeState) -> Bool) {
+        let key = table[index].key
+        for (offset, copy) in copyNodes(of: key).enumerated() where isMeant(copy) {
+            let lifetime = gates[index].protectedLifetimeNanoseconds(now: now)
+            sendTombstone(key, offset + 1, to: copy, lifetime) { [self] succeeded in
+                if !succeeded { statistics.tombstoneFailures &+= 1 }
             }
         }
     }

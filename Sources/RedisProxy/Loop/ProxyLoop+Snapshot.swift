@@ -24,6 +24,7 @@ extension ProxyLoop {
     /// Step 1. The future completes after step 2.
     func prepare(_ snapshot: ProxySnapshot) -> EventLoopFuture<Void> {
         updateNow()
+        tracking.endJoining()
         fences = [table, snapshot.servedTable].filter { $0.count > 0 }
         if snapshot.mode != .mitigate { serve(.empty) }
         if snapshot.mode == .off { mode = .off }
@@ -115,6 +116,7 @@ extension ProxyLoop {
     }
 
     func changeTopology(_ topology: ProxyTopology) {
+        defer { tracking.placesChanged() }
         guard topology.placement != nil else { return enterCluster(seeds: topology.nodes) }
         leaveCluster()
         let isMoved = placement != topology.placement

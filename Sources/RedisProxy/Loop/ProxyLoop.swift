@@ -81,6 +81,8 @@ final class ProxyLoop: TurnObserver {
     var subscribers: [String: [ObjectIdentifier: FrontSession]] = [:]
     /// What clients listen to on several nodes.
     private(set) lazy var hub = SubscriptionHub(loop: self)
+    /// Which nodes tell of changes.
+    private(set) lazy var tracking = TrackingHub(loop: self)
     /// How `SCAN` goes through the nodes.
     private(set) var scanOrder = ScanOrder(addresses: [])
     private var dirtySessions: [FrontSession] = []
@@ -144,6 +146,7 @@ final class ProxyLoop: TurnObserver {
         for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
         if !leavingNodes.isEmpty { endLeaving() }
         hub.tick()
+        tracking.tick()
         closeIdleClientsIfDue()
     }
 
@@ -155,6 +158,7 @@ final class ProxyLoop: TurnObserver {
         tickTask?.cancel()
         for session in Array(sessions.values) { session.close() }
         hub.shutDown()
+        tracking.shutDown()
         for node in nodes + leavingNodes { node.shutDown() }
         cluster?.shutDown()
         slotDiscovery = nil
@@ -252,6 +256,7 @@ final class ProxyLoop: TurnObserver {
         current.cacheBytes = cache.usedBytes
         current.cacheEntries = cache.entryCount
         current.nodes = nodes.map { $0.currentStatistics() }
+        tracking.add(to: &current)
         return current
     }
 }

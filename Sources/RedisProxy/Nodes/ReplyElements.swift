@@ -1,10 +1,10 @@
 import RESP
 
-/// The elements of an array or set at the top of a reply, found without decoding them.
+/// The elements of an array, set or push message at the top of a reply, found without decoding them.
 enum ReplyElements {
-    /// `nil` when the reply is no array or set.
+    /// `nil` when the reply is no array, set or push message.
     static func split(_ reply: UnsafeRawBufferPointer) -> [UnsafeRawBufferPointer]? {
-        guard let type = reply.first, type == UInt8(ascii: "*") || type == UInt8(ascii: "~"),
+        guard let type = reply.first, "*~>".utf8.contains(type),
             let lineEnd = reply.firstIndex(of: UInt8(ascii: "\r"))
         else { return nil }
         var elements: [UnsafeRawBufferPointer] = []

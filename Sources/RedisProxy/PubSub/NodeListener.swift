@@ -1,11 +1,19 @@
 import NIOCore
 import RESP
 
+/// Takes what a node sends unasked for, over a connection that is there for it.
+protocol PushListener: AnyObject {
+    /// Takes a message; false when the value answers a command.
+    func take(_ value: UnsafeRawBufferPointer) -> Bool
+    /// The connection has ended, and what was asked on it has failed.
+    func lost()
+}
+
 /// One event loop's connection to one node for everything its clients listen to there.
 ///
 /// It speaks RESP2 and subscribes to one name a command, so that every reply answers one command; what begins with `message` or its
 /// kin is a message and no reply.
-final class NodeListener {
+final class NodeListener: PushListener {
     let node: NodeState
     /// A cycle, broken by ``lost()``.
     private let hub: SubscriptionHub
@@ -54,7 +62,6 @@ final class NodeListener {
         if !isSent { done(UpstreamFailure.overloaded(isAnswering: true).text(node)) }
     }
 
-    /// Takes a message; false when the value answers a command.
     func take(_ value: UnsafeRawBufferPointer) -> Bool {
         guard case .message? = Announcement(value), let parts = ReplyElements.split(value), parts.count >= 3,
             let word = ReplyElements.bulk(parts[0]), let name = ReplyElements.bulk(parts[1])
@@ -65,7 +72,6 @@ final class NodeListener {
         return true
     }
 
-    /// The connection has ended, and what was asked on it has failed.
     func lost() { hub.lost(self) }
 
     /// Ends it without harm to anyone.

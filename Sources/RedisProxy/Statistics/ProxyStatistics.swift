@@ -5,6 +5,8 @@ public struct ProxyStatistics: Sendable {
     public var protocolErrors: UInt64 = 0
     /// Reads of hot keys answered from the local cache.
     public var localHits: UInt64 = 0
+    /// Of these, answers that there is no value.
+    public var localMissingHits: UInt64 = 0
     /// Reads of hot keys that waited for another's fill instead of going to a node.
     public var fillWaits: UInt64 = 0
     /// Reads of hot keys that went to their home.
@@ -39,6 +41,7 @@ public struct ProxyStatistics: Sendable {
     public var clientsRefused: UInt64 = 0
     public var cacheBytes: Int = 0
     public var cacheEntries: Int = 0
+    public var tracking = TrackingStatistics()
     /// By the order of the topology.
     public var nodes: [NodeStatistics] = []
 
@@ -48,6 +51,7 @@ public struct ProxyStatistics: Sendable {
         total.requests += part.requests
         total.protocolErrors += part.protocolErrors
         total.localHits += part.localHits
+        total.localMissingHits += part.localMissingHits
         total.fillWaits += part.fillWaits
         total.hotHomeReads += part.hotHomeReads
         total.copyReads += part.copyReads
@@ -69,6 +73,7 @@ public struct ProxyStatistics: Sendable {
         total.clientsRefused += part.clientsRefused
         total.cacheBytes += part.cacheBytes
         total.cacheEntries += part.cacheEntries
+        total.tracking += part.tracking
         for node in part.nodes {
             if let index = total.nodes.firstIndex(where: { $0.node == node.node }) {
                 total.nodes[index] += node
@@ -91,6 +96,8 @@ public struct NodeStatistics: Sendable {
     public var inFlight: Int = 0
     /// The worst of the event loops' breakers: each loop judges by what it sees itself.
     public var breaker: Breaker = .closed
+    /// As the event loop knows it that owns the tracking connections.
+    public var tracking: Tracking = .off
     /// From the command's leaving to its reply's arrival.
     public var latency = LatencyHistogram()
 
@@ -104,6 +111,7 @@ public struct NodeStatistics: Sendable {
         total.timeouts += part.timeouts
         total.inFlight += part.inFlight
         total.breaker = max(total.breaker, part.breaker)
+        if total.tracking == .off { total.tracking = part.tracking }
         total.latency += part.latency
     }
 }

@@ -206,7 +206,7 @@ final class NodeState {
     }
 
     /// They were not sent, and that says nothing about the node.
-    private func abandon(_ entries: [PendingReply]) {
+    func abandon(_ entries: [PendingReply]) {
         for entry in entries where !entry.isOwnHandshake {
             load.cancelled()
             if entry.isProbe { breaker.abandonProbe(now: loop.now) }

@@ -27,7 +27,7 @@ final class UpstreamConnection: SocketHandler {
     /// Whom it serves; `nil` while it waits for the next one.
     var bound: BoundConnection?
     /// Takes the messages of channels; on a connection for nothing else.
-    var listener: NodeListener?
+    var listener: (any PushListener)?
     /// As the node knows it, by `CLIENT SETNAME`.
     var clientName: [UInt8] = []
     /// Since when it has waited for a client.

@@ -20,7 +20,7 @@ actor SharedCluster {
 extension Rig {
     /// Runs `body` with a proxy before a cluster whose seeds are `seeds` of its nodes, by number.
     static func with(
-        cluster: RedisCluster, seeds: [Int] = [0], loops: Int = 2,
+        cluster: RedisCluster, seeds: [Int] = [0], loops: Int = 2, isTracking: Bool = false,
         configure: (inout ProxyConfiguration) -> Void = { _ in }, _ body: (Rig) async throws -> Void
     ) async throws {
         let topology = ProxyTopology(
@@ -28,7 +28,7 @@ extension Rig {
                 ProxyNode(name: "seed\($0)", host: "127.0.0.1", port: cluster.nodes[$0].port)
             })
         try await with(
-            nodes: cluster.nodes, loops: loops, topology: topology,
+            nodes: cluster.nodes, loops: loops, topology: topology, isTracking: isTracking,
             configure: { configuration in
                 configuration.breaker.openNanoseconds = 100_000_000
                 configuration.breaker.openNanosecondsMax = 200_000_000
