@@ -43,11 +43,15 @@ public struct AgentStatus: Codable, Sendable, Hashable {
         public var failures: UInt64
         public var timeouts: UInt64
         public var inFlight: Int
+        /// `on` while the node tells the agent of changes of hot keys, `off` while nobody asked for it, `refused: ` and why; nil
+        /// from an agent that is too old to say.
+        public var tracking: String?
 
         public init(
             name: String, address: String, breaker: String, requests: UInt64, failures: UInt64, timeouts: UInt64,
-            inFlight: Int
+            inFlight: Int, tracking: String? = nil
         ) {
+            self.tracking = tracking
             self.name = name
             self.address = address
             self.breaker = breaker

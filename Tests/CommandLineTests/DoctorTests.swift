@@ -148,10 +148,16 @@ private struct Found {
     @Test func agentsThatAreSilentBehindStaleOrOfAnotherTime() async throws {
         let hkctl = try await HKCtl.initialised()
         try await hkctl.done("mode", "observe")
+        let untracked = """
+            [{"name":"a","address":"10.0.0.1:6379","breaker":"closed","requests":1,"failures":0,"timeouts":0,"inFlight":0,\
+            "tracking":"refused: NOPERM"},{"name":"b","address":"10.0.0.2:6379","breaker":"closed","requests":1,\
+            "failures":0,"timeouts":0,"inFlight":0,"tracking":"on"},{"name":"c","address":"10.0.0.3:6379",\
+            "breaker":"closed","requests":1,"failures":0,"timeouts":0,"inFlight":0}]
+            """
         let stale = try await StandInAgent.start(
             hkctl, id: "host-1",
             answers: [
-                "HK.STATUS": StandInAgent.status(id: "host-1", version: 7, view: "stale").dropLast()
+                "HK.STATUS": StandInAgent.status(id: "host-1", version: 7, view: "stale", nodes: untracked).dropLast()
                     + ",\"now\":\"2026-01-01T00:00:00Z\",\"documents\":{\"control\":0}}"
             ])
         let dead = try await StandInAgent.start(hkctl, id: "host-2", answers: [:])
@@ -162,6 +168,9 @@ private struct Found {
         #expect(found.has("agent-behind", "host-1", "warning", saying: "version 0 of control, stored is 1"))
         #expect(found.has("agent-mode-differs", "host-1", "warning", saying: "mitigate, the fleet's is observe"))
         #expect(found.has("clock-skew", "host-1", "error", saying: "behind this host's"))
+        #expect(found.has("agent-untracked", "host-1", "warning", saying: "node a (10.0.0.1:6379)"))
+        #expect(!found.has("agent-untracked", "host-1", "warning", saying: "node b"))
+        #expect(!found.has("agent-untracked", "host-1", "warning", saying: "node c"))
         #expect(found.has("agent-silent", "host-2", "error", saying: "connection refused"))
         #expect(found.has("leader-none", "shop", "error", saying: "nobody coordinates"))
         await stale.stop()

@@ -40,6 +40,7 @@ private func sample(_ setting: Setting, directory: TemporaryDirectory) throws ->
     case "listenGroup": return ("root", "root")
     case "listenSecurity.passwordFile", "peerSecurity.passwordFile": return try secret("password")
     case "listenSecurity.usersFile", "upstream.credentialsFile": return try secret("user:password")
+    case "upstream.trackHotKeys": return ("false", "false")
     case "listenSecurity.allowUnauthenticated", "peerSecurity.requireClientCertificates": return ("true", "true")
     case "peerSecurity.tlsServerName", "upstream.tlsServerName": return ("agents.example", "agents.example")
     case _ where setting.name.hasSuffix("KeyFile"): return (TestIdentity.shared.key, TestIdentity.shared.key)
@@ -188,6 +189,10 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
         let standard = AgentConfiguration().proxyConfiguration(hashSeed: 7, upstreamSecurity: UpstreamSecurity())
         let proxy = configuration.proxyConfiguration(hashSeed: 7, upstreamSecurity: UpstreamSecurity())
         #expect(proxy.hashSeed == 7)
+        #expect(standard.tracksHotKeys)
+        flags["upstream-track-hot-keys"] = "false"
+        let untracked = try ConfigurationLoader(flags: flags).load().configuration
+        #expect(!untracked.proxyConfiguration(hashSeed: 7, upstreamSecurity: UpstreamSecurity()).tracksHotKeys)
         #expect(proxy.connectionsPerNode == standard.connectionsPerNode + 1)
         #expect(proxy.requestTimeoutMilliseconds == standard.requestTimeoutMilliseconds + 1)
         #expect(proxy.connectTimeoutMilliseconds == standard.connectTimeoutMilliseconds + 1)

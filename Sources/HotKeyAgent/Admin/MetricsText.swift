@@ -1,4 +1,5 @@
 import HotKeyDetection
+import HotKeyMitigation
 import HotKeyRegistry
 import RedisProxy
 
@@ -73,6 +74,8 @@ extension AgentView {
         metrics.counter(
             "hotkey_protocol_errors_total", "Connections ended for malformed input.", statistics.protocolErrors)
         metrics.counter("hotkey_local_hits_total", "Reads answered from the local cache.", statistics.localHits)
+        metrics.counter(
+            "hotkey_local_missing_hits_total", "Of these, answers that there is no value.", statistics.localMissingHits)
         metrics.counter("hotkey_fill_waits_total", "Reads that waited for another's fill.", statistics.fillWaits)
         metrics.counter("hotkey_copy_reads_total", "Reads of hot keys answered by a copy.", statistics.copyReads)
         metrics.counter(
@@ -132,10 +135,27 @@ extension AgentView {
         metrics.gauge(
             "hotkey_standalone", "Whether this agent runs by itself, without ZooKeeper.",
             configuration.standalone ? 1 : 0)
+        append(statistics.tracking, to: &metrics)
         appendNodes(statistics.nodes, to: &metrics)
         appendRegistry(registry, applied, to: &metrics)
         appendCoordinator(to: &metrics)
         return metrics.text
+    }
+
+    private func append(_ tracking: TrackingStatistics, to metrics: inout MetricsText) {
+        metrics.gauge(
+            "hotkey_tracking_connections", "Cache nodes that tell this agent of changes of hot keys.",
+            tracking.connections)
+        metrics.counter(
+            "hotkey_tracking_invalidations_total", "Messages of nodes that hot keys have changed.",
+            tracking.invalidations)
+        metrics.labelled(
+            "hotkey_tracking_flushes_total", "counter",
+            "Times that all local values of a node were dropped, because nobody would have told of changes.",
+            label: "cause", TrackingFlush.allCases.map { ($0.rawValue, tracking.flushes[$0] ?? 0) })
+        metrics.labelled(
+            "hotkey_fills_total", "counter", "Reads for the local cache, by whether the node tells of changes.",
+            label: "tracked", [("yes", tracking.fillsTracked), ("no", tracking.fillsUntracked)])
     }
 
     private func appendNodes(_ nodes: [NodeStatistics], to metrics: inout MetricsText) {
@@ -154,6 +174,9 @@ extension AgentView {
         metrics.labelled(
             "hotkey_breaker_state", "gauge", "0 closed, 1 half-open, 2 open.", label: "node",
             each { UInt64($0.breaker.rawValue) })
+        metrics.labelled(
+            "hotkey_node_tracking", "gauge", "Whether a node tells this agent of changes of hot keys.", label: "node",
+            each { $0.tracking == .on ? 1 : 0 })
         let refusing = Set(proxy.upstreamProblems.map(\.node))
         metrics.labelled(
             "hotkey_node_refusing", "gauge", "Whether a node does not let the agent in: TLS, or its login.",

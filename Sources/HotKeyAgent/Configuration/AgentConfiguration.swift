@@ -133,6 +133,7 @@ public struct AgentConfiguration: Sendable, Hashable {
         public var connectionsPerNode = AgentConfiguration.proxy.connectionsPerNode
         public var requestTimeoutMilliseconds = Int(AgentConfiguration.proxy.requestTimeoutMilliseconds)
         public var connectTimeoutMilliseconds = Int(AgentConfiguration.proxy.connectTimeoutMilliseconds)
+        public var trackHotKeys = AgentConfiguration.proxy.tracksHotKeys
         /// As whom to log in.
         public var credentialsFile: String?
         /// Set: connections are encrypted.
@@ -206,6 +207,7 @@ extension AgentConfiguration {
         proxy.connectionsPerNode = upstream.connectionsPerNode
         proxy.requestTimeoutMilliseconds = Int64(upstream.requestTimeoutMilliseconds)
         proxy.connectTimeoutMilliseconds = Int64(upstream.connectTimeoutMilliseconds)
+        proxy.tracksHotKeys = upstream.trackHotKeys
         proxy.requestBytesMax = limits.requestBytesMax
         proxy.heldRequestBytesMax = limits.heldRequestBytesMax
         proxy.pipelineDepthMax = limits.pipelineDepthMax

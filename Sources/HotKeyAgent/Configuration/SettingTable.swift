@@ -179,6 +179,12 @@ extension Setting {
             "connectTimeoutMilliseconds", \Agent.Upstream.connectTimeoutMilliseconds, .integer(1...600_000),
             "A cache node that has not accepted a connection by then has refused it."),
         Setting(
+            "trackHotKeys", \Agent.Upstream.trackHotKeys, .boolean,
+            """
+            Let the cache nodes tell of changes of hot keys (CLIENT TRACKING, from version 6 on), over one more connection to each. \
+            Without it, and with nodes that cannot, a local value is served for one second at most.
+            """),
+        Setting(
             "credentialsFile", \Agent.Upstream.credentialsFile, SettingType.absolutePath("FILE").optional,
             namesSecret: true,
             """

@@ -216,9 +216,15 @@ extension AgentStatus.Node {
             case .halfOpen: "half-open"
             case .open: "open"
             }
+        let tracking =
+            switch node.tracking {
+            case .on: "on"
+            case .off: "off"
+            case .refused(let reason): "refused: \(reason)"
+            }
         self.init(
             name: node.node.name, address: node.node.address, breaker: breaker, requests: node.requests,
-            failures: node.failures, timeouts: node.timeouts, inFlight: node.inFlight)
+            failures: node.failures, timeouts: node.timeouts, inFlight: node.inFlight, tracking: tracking)
     }
 }
 

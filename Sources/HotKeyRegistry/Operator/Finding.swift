@@ -34,6 +34,7 @@ public struct Finding: Sendable, Hashable, Codable {
         case agentStale = "agent-stale"
         case agentBehind = "agent-behind"
         case agentModeDiffers = "agent-mode-differs"
+        case agentUntracked = "agent-untracked"
         case clockSkew = "clock-skew"
         case clockUnknown = "clock-unknown"
     }

@@ -98,6 +98,17 @@ struct FleetInspection {
                     .warning, .agentModeDiffers, id, "it is in mode \(status.mode), the fleet's is \(mode.rawValue)",
                     remedy: "run this again; an agent that stays so says why in its log"))
         }
+        for node in status.nodes {
+            guard let tracking = node.tracking, tracking.hasPrefix("refused: ") else { continue }
+            findings.append(
+                Finding(
+                    .warning, .agentUntracked, id,
+                    "cache node \(node.name) (\(node.address)) does not tell it when hot keys change, so a value that was changed past "
+                        + "the agents is served for up to a second more: \(tracking.dropFirst("refused: ".count))",
+                    remedy:
+                        "let the agent's user there run CLIENT (ACL +client), with a server of version 6 or later; or "
+                        + "set upstream.trackHotKeys to false"))
+        }
         if let theirs = status.now.flatMap({ Timestamp($0) }) {
             let (early, late) = (answer.asked.millisecondsSince1970, answer.answered.millisecondsSince1970)
             findings += skew(
