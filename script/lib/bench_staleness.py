@@ -173,6 +173,8 @@ def problems_of(rows, violations, is_tracking, is_whole):
     if is_tracking and calm["p99Milliseconds"] > P99_TRACKED_MILLISECONDS_MAX:
         yield (f"with tracking and without a fault, p99 is {calm['p99Milliseconds']:.1f} ms, above "
                f"{P99_TRACKED_MILLISECONDS_MAX} ms")
+    if is_whole and not is_tracking:
+        yield "the load was not what it should be: some node did not track what the agents held"
     for name in COUNTERS if is_whole else ():
         if not any(row["counters"][name] for row in rows):
             yield f"the load was not what it should be: {name} is 0"
