@@ -23,10 +23,7 @@ import Testing
         try roundTrip(
             ControlDocument(), #"{"detection":"embedded","mode":"mitigate","schema":1,"stalenessCapMilliseconds":5000}"#
         )
-        try roundTrip(
-            RulesDocument(),
-            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdFloorPerSecond":100,"thresholdPerSecond":1000,"thresholdShareOfNode":0,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
-        )
+        try roundTrip(RulesDocument(), #"{"rules":[{"pattern":"*"}],"schema":1}"#)
         try roundTrip(
             PinsDocument(
                 pins: [
@@ -58,6 +55,29 @@ import Testing
             AgentDocument(peer: "10.0.0.5:7380", version: "0.1.0", startedAt: start),
             #"{"peer":"10.0.0.5:7380","schema":1,"startedAt":"2026-11-22T10:00:00Z","version":"0.1.0"}"#)
         try roundTrip(LeaderDocument(agent: "host-1"), #"{"agent":"host-1","schema":1}"#)
+    }
+
+    @Test func aRuleStatesWhatDiffersFromTheDefaults() throws {
+        let other = Rule(
+            pattern: "a", thresholdPerSecond: 1, thresholdShareOfNode: 0.5, thresholdFloorPerSecond: 1,
+            thresholdBytesPerSecond: 2, windowMilliseconds: 900, confirmSlices: 3, confirmOfSlices: 4,
+            instantMultiple: 5, leaveRatio: 0.5, coolDownSeconds: 6, minimumHotSeconds: 7, reentrySeconds: 8,
+            writeHotRatio: 0.9, missingHotRatio: 0.7, action: .cache, copies: 1, replicaReads: true,
+            stalenessCapMilliseconds: 10, staleOnErrorCapSeconds: 0)
+        try roundTrip(
+            RulesDocument(rules: [other]),
+            #"{"rules":[{"action":"cache","confirmOfSlices":4,"confirmSlices":3,"coolDownSeconds":6,"copies":1,"instantMultiple":5,"leaveRatio":0.5,"minimumHotSeconds":7,"missingHotRatio":0.7,"pattern":"a","reentrySeconds":8,"replicaReads":true,"staleOnErrorCapSeconds":0,"stalenessCapMilliseconds":10,"thresholdBytesPerSecond":2,"thresholdFloorPerSecond":1,"thresholdPerSecond":1,"thresholdShareOfNode":0.5,"windowMilliseconds":900,"writeHotRatio":0.9}],"schema":1}"#
+        )
+        // All fields written out, as earlier versions did, say the same.
+        let full =
+            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdFloorPerSecond":100,"thresholdPerSecond":1000,"thresholdShareOfNode":0,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
+        #expect(try RegistryCodec.decode(RulesDocument.self, from: Array(full.utf8), source: "node") == RulesDocument())
+    }
+
+    @Test func aDocumentHoldsAsManyRulesAsThereMayBe() throws {
+        let rules = (0..<RegistryLimits.rulesMax).map { Rule(pattern: "item:\($0):*", thresholdPerSecond: 100 + $0) }
+        let bytes = try RegistryCodec.encode(RulesDocument(rules: rules), source: "node")
+        #expect(bytes.count <= RegistryLimits.rulesBytesMax)
     }
 
     @Test func theHeadCarriesChangesInOneMappingEach() throws {

@@ -17,6 +17,13 @@ public struct RulesDocument: RegistryDocument {
 
     private enum CodingKeys: String, CodingKey, CaseIterable { case schema, rules }
 
+    /// Without the fields that have their defaults: what a document may hold is limited in bytes, and most rules state little.
+    public func encode(to encoder: any Encoder) throws {
+        var fields = encoder.container(keyedBy: CodingKeys.self)
+        try fields.encode(schema, forKey: .schema)
+        try fields.encode(rules.map(StatedRule.init), forKey: .rules)
+    }
+
     public func validate() throws {
         try requireSchema()
         try require(
@@ -31,7 +38,8 @@ public struct RulesDocument: RegistryDocument {
     }
 }
 
-/// One rule. In a document every field but `pattern` may be absent and then has the default given here.
+/// One rule. In a document every field but `pattern` may be absent and then has the default given here. By itself it is encoded
+/// with all fields.
 public struct Rule: Codable, Sendable, Hashable {
     public enum Action: String, Codable, Sendable, Hashable, CaseIterable {
         /// Serve from the agents' memory.
@@ -115,7 +123,7 @@ public struct Rule: Codable, Sendable, Hashable {
         self.staleOnErrorCapSeconds = staleOnErrorCapSeconds
     }
 
-    private enum CodingKeys: String, CodingKey, CaseIterable {
+    fileprivate enum CodingKeys: String, CodingKey, CaseIterable {
         case pattern, thresholdPerSecond, thresholdShareOfNode, thresholdFloorPerSecond, thresholdBytesPerSecond,
             windowMilliseconds, confirmSlices, confirmOfSlices, instantMultiple, leaveRatio, coolDownSeconds,
             minimumHotSeconds, reentrySeconds, writeHotRatio, missingHotRatio, action, copies,
@@ -145,6 +153,40 @@ public struct Rule: Codable, Sendable, Hashable {
         replicaReads = try fields.decode(.replicaReads, default: replicaReads)
         stalenessCapMilliseconds = try fields.decode(.stalenessCapMilliseconds, default: stalenessCapMilliseconds)
         staleOnErrorCapSeconds = try fields.decode(.staleOnErrorCapSeconds, default: staleOnErrorCapSeconds)
+    }
+}
+
+/// A rule as a document states it: its pattern and what differs from the defaults.
+private struct StatedRule: Encodable {
+    let rule: Rule
+
+    func encode(to encoder: any Encoder) throws {
+        let defaults = Rule(pattern: rule.pattern)
+        var fields = encoder.container(keyedBy: Rule.CodingKeys.self)
+        func state(_ field: KeyPath<Rule, some Encodable & Equatable>, _ key: Rule.CodingKeys) throws {
+            guard rule[keyPath: field] != defaults[keyPath: field] else { return }
+            try fields.encode(rule[keyPath: field], forKey: key)
+        }
+        try fields.encode(rule.pattern, forKey: .pattern)
+        try state(\.thresholdPerSecond, .thresholdPerSecond)
+        try state(\.thresholdShareOfNode, .thresholdShareOfNode)
+        try state(\.thresholdFloorPerSecond, .thresholdFloorPerSecond)
+        try state(\.thresholdBytesPerSecond, .thresholdBytesPerSecond)
+        try state(\.windowMilliseconds, .windowMilliseconds)
+        try state(\.confirmSlices, .confirmSlices)
+        try state(\.confirmOfSlices, .confirmOfSlices)
+        try state(\.instantMultiple, .instantMultiple)
+        try state(\.leaveRatio, .leaveRatio)
+        try state(\.coolDownSeconds, .coolDownSeconds)
+        try state(\.minimumHotSeconds, .minimumHotSeconds)
+        try state(\.reentrySeconds, .reentrySeconds)
+        try state(\.writeHotRatio, .writeHotRatio)
+        try state(\.missingHotRatio, .missingHotRatio)
+        try state(\.action, .action)
+        try state(\.copies, .copies)
+        try state(\.replicaReads, .replicaReads)
+        try state(\.stalenessCapMilliseconds, .stalenessCapMilliseconds)
+        try state(\.staleOnErrorCapSeconds, .staleOnErrorCapSeconds)
     }
 }
 

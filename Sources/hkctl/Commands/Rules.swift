@@ -61,11 +61,18 @@ struct RulesValidate: AsyncParsableCommand {
     }
 }
 
-/// The document itself, so that what is shown can be edited and applied.
+/// The document itself, so that what is shown can be edited and applied; with all fields, which a stored one leaves out where they
+/// have their defaults.
 struct RulesReport: Report {
     var document: RulesDocument
 
-    func encode(to encoder: any Encoder) throws { try document.encode(to: encoder) }
+    private enum CodingKeys: String, CodingKey { case schema, rules }
+
+    func encode(to encoder: any Encoder) throws {
+        var fields = encoder.container(keyedBy: CodingKeys.self)
+        try fields.encode(document.schema, forKey: .schema)
+        try fields.encode(document.rules, forKey: .rules)
+    }
 
     func text(_ terminal: Terminal) -> String {
         guard !document.rules.isEmpty else { return "There are no rules: no key is ever hot.\n" }
