@@ -57,6 +57,25 @@ import Testing
             try rules(["*", "user:*", "item:4*", "item:*"]).allMatches(bytes("item:42")).map(\.position) == [2, 3, 0])
     }
 
+    /// Rules that share beginnings and ends, begin or end with wildcards, or are literal, against trying all of them in order.
+    @Test func amongManyRulesTheSameOneAppliesAsByTryingEach() throws {
+        var generator = SeededGenerator(seed: 7)
+        let pieces = ["*", "?", "[ab]", "a", "b", "ab", "ba:", ":", "\\*"]
+        for _ in 0..<200 {
+            let patterns = (0..<Int.random(in: 1...60, using: &generator)).map { _ in
+                (0..<Int.random(in: 1...5, using: &generator)).map { _ in pieces.randomElement(using: &generator)! }
+                    .joined()
+            }
+            let rules = try rules(patterns)
+            for _ in 0..<50 {
+                let key = (0..<Int.random(in: 0...7, using: &generator)).map { _ in
+                    UInt8(ascii: [UnicodeScalar("a"), "b", ":", "*"].randomElement(using: &generator)!)
+                }
+                #expect(rules.match(key) == rules.allMatches(key).first, "\(patterns), \(key)")
+            }
+        }
+    }
+
     @Test func valuesOutOfRangeAreNamed() throws {
         let cases: [(String, (inout DetectionRule) -> Void)] = [
             ("thresholdPerSecond", { $0.thresholdPerSecond = 0 }),

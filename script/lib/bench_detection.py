@@ -6,8 +6,8 @@ One core's processor time, in one process without a network:
    1,000,000 accesses (50 ms at 20 million a second, far more keys than a slice counts exactly), `busy` every 50,000.
 2. Reporting: what two loops counted of 200,000 accesses a second over 100,000 keys is judged and put into frames.
 3. Merging: frames of 1,000 agents, each as full as its budget allows, keys under Zipf 0.99 over 200,000.
-4. `HK.TOP 1000` at a coordinator with 100,000 keys, 10,000 of them hot, and 1,000 rules; fails above 50 ms, because the coordinator
-   does nothing else meanwhile. The first one after a change of the rules may take longer.
+4. `HK.TOP 1000` at a coordinator with 100,000 keys, 10,000 of them hot, and 1,000 rules; and the first decision after a change of the
+   rules, which finds the rule of each hot key anew. Fails above 50 ms, because the coordinator does nothing else meanwhile.
 5. Memory: an agent with two loops and a coordinator while 10,000,000 distinct keys a minute come by.
 """
 
@@ -43,10 +43,11 @@ def run(servers, options, progress):
 
 
 def judge(result):
-    # The first look after a change of the rules finds each key's rule anew, which costs by the number of rules; shown, not judged.
-    most = max(result["top"][name + "Milliseconds"] for name in ["of20", "of1000", "idleOf1000"])
+    most = max(
+        result["top"][name + "Milliseconds"] for name in ["of20", "of1000", "firstOf1000", "idleOf1000", "firstDecision"])
     if most > TOP_MILLISECONDS_MAX:
-        raise cluster.Failure(f"HK.TOP held up the coordinator for {most:.1f} ms; at most {TOP_MILLISECONDS_MAX} are allowed")
+        raise cluster.Failure(
+            f"HK.TOP or a decision held up the coordinator for {most:.1f} ms; at most {TOP_MILLISECONDS_MAX} are allowed")
 
 
 def show(result):
@@ -62,6 +63,7 @@ def show(result):
     rows.append(["merging", f"{merge['millionEntriesPerSecond']:.2f}", "million entries a second and core"])
     rows.append(["HK.TOP 1000 of 100,000 keys", f"{top['of1000Milliseconds']:.1f}", "ms"])
     rows.append(["HK.TOP 1000, its keys never looked at", f"{top['firstOf1000Milliseconds']:.1f}", "ms"])
+    rows.append(["first decision after a change of 1,000 rules, 10,000 hot keys", f"{top['firstDecisionMilliseconds']:.1f}", "ms"])
     rows.append(["HK.TOP 1000, nothing but idle hot keys", f"{top['idleOf1000Milliseconds']:.1f}", "ms"])
     rows.append(["memory at 10 million keys a minute", f"{memory['peakMebibytes']:.1f}", "MiB"])
     print_table(rows)

@@ -12,6 +12,8 @@ public struct GlobPattern: Sendable, Hashable {
         case any
         case run
         case set(ByteSet)
+
+        var literal: UInt8? { if case .byte(let byte) = self { byte } else { nil } }
     }
 
     private struct ByteSet: Sendable, Hashable {
@@ -42,9 +44,21 @@ public struct GlobPattern: Sendable, Hashable {
         }
     }
 
+    /// The compiled pattern: 0 to 255 stand for that byte, then `?`, `*`, and the sets by their places.
+    private enum Code {
+        static let any: UInt16 = 256
+        static let run: UInt16 = 257
+        static let firstSet: UInt16 = 258
+    }
+
     public let source: String
     public let specificity: Specificity
-    private let tokens: [Token]
+    /// What every key that matches has.
+    let demands: KeyTraits
+    private let codes: [UInt16]
+    private let sets: [ByteSet]
+    /// No key that is shorter matches.
+    private let bytesMin: Int
 
     /// Throws `invalidRule` for an empty pattern or one over `DetectionLimits.patternBytesMax`.
     public init(_ source: String) throws {
@@ -55,7 +69,21 @@ public struct GlobPattern: Sendable, Hashable {
                 "pattern of \(bytes.count) bytes: expected 1 to \(DetectionLimits.patternBytesMax) bytes")
         }
         self.source = source
-        tokens = Self.compile(bytes)
+        let tokens = Self.compile(bytes)
+        demands = KeyTraits(demandedBy: tokens.map(\.literal))
+        var sets: [ByteSet] = []
+        codes = tokens.map { token in
+            switch token {
+            case .byte(let byte): return UInt16(byte)
+            case .any: return Code.any
+            case .run: return Code.run
+            case .set(let set):
+                sets.append(set)
+                return Code.firstSet + UInt16(sets.count - 1)
+            }
+        }
+        self.sets = sets
+        bytesMin = tokens.count { $0 != .run }
         var counts = (literals: 0, sets: 0, any: 0, runs: 0)
         for token in tokens {
             switch token {
@@ -70,39 +98,40 @@ public struct GlobPattern: Sendable, Hashable {
     }
 
     public func matches(_ key: UnsafeRawBufferPointer) -> Bool {
-        tokens.withUnsafeBufferPointer { tokens in
+        guard key.count >= bytesMin else { return false }
+        return codes.withUnsafeBufferPointer { codes in
             var keyOffset = 0
-            var tokenOffset = 0
+            var codeOffset = 0
             var afterRun = -1
             var runEnd = 0
             while keyOffset < key.count {
-                if tokenOffset < tokens.count {
-                    let byte = key[keyOffset]
+                if codeOffset < codes.count {
+                    let code = codes[codeOffset]
                     let isMatch: Bool
-                    switch tokens[tokenOffset] {
-                    case .run:
-                        tokenOffset += 1
-                        if tokenOffset == tokens.count { return true }
-                        afterRun = tokenOffset
+                    switch code {
+                    case Code.run:
+                        codeOffset += 1
+                        if codeOffset == codes.count { return true }
+                        afterRun = codeOffset
                         runEnd = keyOffset
                         continue
-                    case .byte(let expected): isMatch = byte == expected
-                    case .any: isMatch = true
-                    case .set(let set): isMatch = set.contains(byte)
+                    case Code.any: isMatch = true
+                    case Code.firstSet...: isMatch = sets[Int(code - Code.firstSet)].contains(key[keyOffset])
+                    default: isMatch = code == UInt16(key[keyOffset])
                     }
                     if isMatch {
                         keyOffset += 1
-                        tokenOffset += 1
+                        codeOffset += 1
                         continue
                     }
                 }
                 guard afterRun >= 0 else { return false }
                 runEnd += 1
                 keyOffset = runEnd
-                tokenOffset = afterRun
+                codeOffset = afterRun
             }
-            while tokenOffset < tokens.count, case .run = tokens[tokenOffset] { tokenOffset += 1 }
-            return tokenOffset == tokens.count
+            while codeOffset < codes.count, codes[codeOffset] == Code.run { codeOffset += 1 }
+            return codeOffset == codes.count
         }
     }
 

@@ -11,6 +11,8 @@ public struct RuleSet: Sendable, Hashable {
 
     /// Most specific first. A rule's number is its place here.
     private let ordered: [Match]
+    /// What each of them demands of a key; apart from them, because a look goes through all.
+    private let demands: [KeyTraits]
     /// The lowest thresholds of any rule.
     private let leastAccessesPerSecond: Int
     private let leastBytesPerSecond: Int
@@ -36,6 +38,7 @@ public struct RuleSet: Sendable, Hashable {
 
     private init(ordered: [Match]) {
         self.ordered = ordered
+        demands = ordered.map(\.rule.pattern.demands)
         leastAccessesPerSecond = ordered.map(\.rule.thresholdPerSecond).min() ?? 0
         leastBytesPerSecond = ordered.map(\.rule.thresholdBytesPerSecond).min() ?? 0
         leastLeaveAccessesPerSecond =
@@ -64,7 +67,8 @@ public struct RuleSet: Sendable, Hashable {
     }
 
     func number(for key: UnsafeRawBufferPointer) -> Int? {
-        ordered.firstIndex { $0.rule.pattern.matches(key) }
+        let traits = KeyTraits(of: key)
+        return demands.indices.first { traits.has(demands[$0]) && ordered[$0].rule.pattern.matches(key) }
     }
 
     subscript(number: Int) -> Match { ordered[number] }
