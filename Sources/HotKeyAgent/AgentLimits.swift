@@ -19,7 +19,7 @@ enum AgentLimits {
     /// Changes that are logged each by itself when they cannot be published; the publisher's own line has their number.
     static let refusalsLoggedMax = 10
     /// The coordinator decides this long after each slice's end by its own clock, so that frames on their way are counted.
-    static let decisionMilliseconds = 100
+    static let decisionDelayMilliseconds = 5
     /// Keys in one message on `__hotkeys__`; a larger change goes out in several.
     static let changesPerMessageMax = 1_000
     /// How often files of certificates and passwords are looked at.

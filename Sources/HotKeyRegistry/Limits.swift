@@ -57,7 +57,7 @@ public enum RegistryLimits {
     public static let sourcesMax = 64
 
     // Publishing.
-    /// How long the publisher gathers changes at most before it writes.
+    /// How long after a publication the publisher gathers changes before it writes again.
     public static let gatherMilliseconds = 50
     /// A multi carries at most this many bytes of data; ZooKeeper refuses requests of 1 MiB.
     public static let multiBytesMax = 512 << 10

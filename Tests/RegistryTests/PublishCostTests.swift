@@ -81,6 +81,34 @@ extension WithServers {
             }
         }
 
+        /// What waits for nothing else is written when it comes, not when the time for gathering is over.
+        @Test func aChangeByItselfIsPublishedAtOnce() async throws {
+            let server = try await ZooKeeperServer.start()
+            try await server.use { server in
+                let app = try await TestApp(address: server.address)
+                try await app.with { client in
+                    try await app.initialise(client)
+                    try await app.lead(client) { leadership in
+                        let publisher = try await app.openPublisher(client, leadership)
+                        try await running([{ try await publisher.run() }]) {
+                            var shortest = Duration.seconds(60)
+                            for number in 0..<20 {
+                                let key = KeyName("key-\(number)")
+                                let began = ContinuousClock.now
+                                await publisher.submit([.set(record(key))])
+                                while await !publisher.published.contains(where: { $0.key == key }) {
+                                    try await Task.sleep(for: .milliseconds(1))
+                                }
+                                shortest = min(shortest, .now - began)
+                                try await Task.sleep(for: .milliseconds(2 * RegistryLimits.gatherMilliseconds))
+                            }
+                            #expect(shortest < .milliseconds(RegistryLimits.gatherMilliseconds / 2))
+                        }
+                    }
+                }
+            }
+        }
+
         /// The size of each node of the hot set, and the transaction that wrote it last.
         private func sizes(
             _ app: TestApp, _ store: any CoordinationStore

@@ -269,7 +269,7 @@ final class CoordinatorService: Sendable {
         _ merger: ReportMerger, _ publisher: HotSetPublisher, _ sources: SourceDirectory
     ) async throws {
         while true {
-            try await Task.sleep(for: .milliseconds(AgentLimits.decisionMilliseconds))
+            try await Task.sleep(for: DecisionTurn.wait(nowNanoseconds: NIODeadline.now().uptimeNanoseconds))
             // What is submitted now is published later, so this is told of each turn.
             let published = await publisher.metrics
             counters.withLockedValue {

@@ -3,9 +3,9 @@ public import ZooKeeper
 
 /// Publishes one coordinator's hot set for as long as it leads.
 ///
-/// Changes are gathered for at most 50 ms and go out in one transaction: the check of the coordinator's own election node,
-/// the changed buckets and the head, each with the version it is expected to have. A deposed coordinator's transaction
-/// fails as a whole. When nothing changes, nothing is written. However much changes, no second sees 20 transactions.
+/// Changes are published at once, and those that come within 50 ms of a publication are gathered until then and go out in one
+/// transaction: the check of the coordinator's own election node, the changed buckets and the head, each with the version it is
+/// expected to have. A deposed coordinator's transaction fails as a whole. When nothing changes, nothing is written. However much changes, no second sees 20 transactions.
 ///
 /// A head or a bucket that cannot be read, or that somebody else wrote, is written anew: when the publisher is opened, and while it
 /// runs, where it looks every 30 s. Keys that stood only in a lost bucket are gone until they are submitted again.
@@ -152,11 +152,15 @@ public actor HotSetPublisher {
     public func run() async throws {
         do {
             var checkAt = nextCheck
+            var gatherUntil = ContinuousClock.now
             while true {
                 let hasWork = try await activity.first(within: max(.zero, checkAt - .now)) { $0.hasWork ? true : nil }
                 if hasWork != nil {
-                    try await Task.sleep(for: gather)
+                    // What came first need not wait for company: only what would follow it too closely does.
+                    let due = gatherUntil - .now
+                    if due > .zero { try await Task.sleep(for: due) }
                     try await flush()
+                    gatherUntil = .now + gather
                 }
                 if checkAt <= .now {
                     try await check()
