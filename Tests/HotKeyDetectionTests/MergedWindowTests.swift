@@ -118,6 +118,30 @@ import Testing
         }
     }
 
+    /// As many agents as may be, each with one access a second: together a key of ten thousand.
+    @Test func thousandsOfAgentsAreMergedAndOneTooManyIsRefused() throws {
+        let window = MergedWindow(hashSeed: seed)
+        let agents = DetectionLimits.agentsMax
+        for slice in 1...12 {
+            let asked = try Report(sequence: UInt64(slice), entries: [Report.Entry(key: item, reads: 1)]).encoded()
+            let idle = try Report(sequence: UInt64(slice), entries: []).encoded()
+            for agent in 0..<agents {
+                let spread = milliseconds(100) * UInt64(agent) / UInt64(agents)
+                try window.ingest(
+                    agent: "\(agent)", epoch: UInt64(agent + 1), frames: [(agent + slice) % 10 == 0 ? asked : idle],
+                    nowNanoseconds: Fleet.start + milliseconds(100 * slice) + spread)
+            }
+        }
+        window.advance(to: Fleet.start + milliseconds(1_300))
+        let sample = window.sample(of: item, rule: try .forAll())
+        #expect(sample.readsPerSecond == 10_000 && sample.errorPerSecond == 0)
+        #expect(window.agentCount == agents && window.isCovered)
+        #expect {
+            try window.ingest(
+                agent: "more", epoch: 1 << 40, frames: [frame(1)], nowNanoseconds: Fleet.start + milliseconds(1_300))
+        } throws: { ($0 as? DetectionError)?.code == .tooMany }
+    }
+
     @Test func extremeNumbersDoNotOverflow() throws {
         let window = MergedWindow(hashSeed: seed)
         #expect(window.sample(of: item, rule: try .forAll()).readsPerSecond == 0)
