@@ -176,9 +176,11 @@ extension EndToEnd {
 enum Endurance {
     static let electionsSeconds = seconds("HOTKEY_ELECTIONS_SECONDS", 20)
     static let outageSeconds = seconds("HOTKEY_OUTAGE_SECONDS", 15)
+    /// How long a key is served from the agents' memory.
+    static let servedSeconds = seconds("HOTKEY_SERVED_SECONDS", 20)
     static let isLong = ProcessInfo.processInfo.environment["HOTKEY_ELECTIONS_SECONDS"] != nil
     /// Enough for the longest test.
-    static let minutesMax = 5 + max(electionsSeconds, outageSeconds) / 60
+    static let minutesMax = 5 + max(electionsSeconds, outageSeconds, servedSeconds) / 60
 
     private static func seconds(_ name: String, _ usual: Int) -> Int {
         ProcessInfo.processInfo.environment[name].flatMap(Int.init) ?? usual

@@ -59,6 +59,39 @@ extension EndToEnd.OnAFleet {
             #expect(await load.stop().failures == [])
         }
 
+        /// What a host answers itself is counted all the same: a key of which its home hears next to nothing stays hot for many
+        /// cool-downs, without a publication. `HOTKEY_SERVED_SECONDS` says for how long.
+        @Test func aKeyThatIsServedFromMemoryStaysHotWhileItIsAskedFor() async throws {
+            let fleet = try await sharedFleet()
+            let key = "served:steady"
+            try await fleet.agents[0].client().command("SET", key, "value")
+            let load = Load.reading(key, expecting: "value", ports: fleet.appPorts, batch: 4, pauseMilliseconds: 5)
+            try await fleet.waitUntilPublished(key)
+            let since = try await fleet.agents[0].key(key).since
+            var hitsBefore: UInt64 = 0
+            for agent in fleet.agents { hitsBefore += try await agent.status().counters.localHits }
+            let repliesBefore = load.current.replies
+            let end = ContinuousClock.now + .seconds(Endurance.servedSeconds)
+            var looks = 0
+            while .now < end {
+                for agent in fleet.agents {
+                    let status = try await agent.key(key)
+                    try #require(status.state == "hot" && status.since == since, "\(status)")
+                    looks += 1
+                }
+                try await Task.sleep(for: .milliseconds(50))
+            }
+            var hits: UInt64 = 0
+            for agent in fleet.agents { hits += try await agent.status().counters.localHits }
+            let share = Double(hits - hitsBefore) / Double(load.current.replies - repliesBefore)
+            #expect(share > 0.95, "or it was not served from memory: \(share)")
+            figure(
+                "served from memory for \(Endurance.servedSeconds) s: \(Int(share * 100)) % of the reads, hot in \(looks) looks"
+            )
+            #expect(await load.stop().failures == [])
+            try await fleet.waitFor(key, "cold") { $0.state == "cold" }
+        }
+
         @Test func aDeniedKeyIsActedUponNoMoreWhateverItsLoad() async throws {
             let fleet = try await sharedFleet()
             let key = "warm:denied"

@@ -154,6 +154,11 @@ let testRules = """
       - pattern: "*"
       - pattern: "warm:*"
         thresholdPerSecond: 300
+      - pattern: "served:*"
+        thresholdPerSecond: 300
+        coolDownSeconds: 2
+        minimumHotSeconds: 2
+        action: cache
       - pattern: "weak:*"
         thresholdPerSecond: 1000000
         thresholdShareOfNode: 0.01
