@@ -32,6 +32,8 @@ let package = Package(
     products: [
         .executable(name: "hkagent", targets: ["hkagent"]),
         .executable(name: "hkctl", targets: ["hkctl"]),
+        // For Benchmarks/ alone: no public interface.
+        .library(name: "_HotKeyAgent", targets: ["HotKeyAgent"]),
         .library(name: "HotKeyDetection", targets: ["HotKeyDetection"]),
         .library(name: "HotKeyRegistry", targets: ["HotKeyRegistry"]),
         .library(name: "ZooKeeper", targets: ["ZooKeeper"]),

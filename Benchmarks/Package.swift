@@ -21,6 +21,12 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: [.enableUpcomingFeature("ExistentialAny"), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "FleetAgents",
+            dependencies: [
+                .product(name: "_HotKeyAgent", package: "hotkey"), .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: [.enableUpcomingFeature("ExistentialAny"), .treatAllWarnings(as: .error)]),
         // In C and on the bare library, so that nothing of ours is in what ours is measured against.
         .executableTarget(name: "FanoutFloor", linkerSettings: [.linkedLibrary("zookeeper_mt")]),
     ],
