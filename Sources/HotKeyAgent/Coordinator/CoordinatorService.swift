@@ -269,7 +269,8 @@ final class CoordinatorService: Sendable {
         _ merger: ReportMerger, _ publisher: HotSetPublisher, _ sources: SourceDirectory
     ) async throws {
         while true {
-            try await Task.sleep(for: DecisionTurn.wait(nowNanoseconds: NIODeadline.now().uptimeNanoseconds))
+            let turn = DecisionTurn(afterNanoseconds: NIODeadline.now().uptimeNanoseconds)
+            try await Task.sleep(for: turn.wait)
             // What is submitted now is published later, so this is told of each turn.
             let published = await publisher.metrics
             counters.withLockedValue {
@@ -282,7 +283,8 @@ final class CoordinatorService: Sendable {
             // Off, nothing is counted, so nothing can be said; external, someone else says it.
             guard registry.mode != .off, !registry.isDetectionExternal else { continue }
             let updates = await merger.decide(
-                rules: rules.withLockedValue { $0 }, sources: sources.current, pins: registry.pins, clock: clock.now)
+                rules: rules.withLockedValue { $0 }, sources: sources.current, pins: registry.pins, clock: clock.now,
+                isEarly: turn.isEarly)
             let (listed, candidates) = await merger.sourceCounts
             counters.withLockedValue {
                 $0.sources = listed
@@ -395,10 +397,11 @@ actor ReportMerger {
     /// - Parameters:
     ///   - sources: what the other sources say now.
     ///   - clock: this moment by the ensemble's clock, by which candidates and denies end.
+    ///   - isEarly: a slice is under way: keys that it shows to be hot so far are let in, and nothing else is decided.
     func decide(
         rules newRules: RuleBook, sources newSources: [AgentID: SourceDocument] = [:],
         pins newPins: PinsDocument? = nil,
-        clock: Timestamp = .now, at now: NIODeadline = .now()
+        clock: Timestamp = .now, isEarly: Bool = false, at now: NIODeadline = .now()
     ) -> [HotUpdate] {
         if newRules.document != rules.document {
             rules = newRules
@@ -414,7 +417,11 @@ actor ReportMerger {
             pins = newPins
             fusion.update(denied: newPins?.deniedUntilMilliseconds ?? [:])
         }
-        let changes = tracker.evaluate(window, nowNanoseconds: now.uptimeNanoseconds)
+        let changes =
+            isEarly
+            ? tracker.admitEarly(window, nowNanoseconds: now.uptimeNanoseconds)
+            : tracker.evaluate(window, nowNanoseconds: now.uptimeNanoseconds)
+        guard !isEarly || !changes.isEmpty else { return [] }
         return fusion.decide(
             agents: changes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970
         ).map(update(for:))

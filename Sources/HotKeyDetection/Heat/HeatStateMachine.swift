@@ -114,14 +114,27 @@ public struct HeatStateMachine: Sendable, Hashable {
         }
     }
 
-    private mutating func observeOutside(
-        _ sample: HeatSample, rule: DetectionRule, now: UInt64, leftAt: UInt64?, wasCandidate: Bool
-    ) -> HeatAction {
+    /// Whether a key that is not hot would enter by this sample.
+    func wouldEnter(_ sample: HeatSample, rule: DetectionRule, now: UInt64) -> Bool {
+        switch phase {
+        case .cold(let leftAt), .candidate(let leftAt):
+            Self.enters(sample, rule: rule, now: now, leftAt: leftAt)
+        case .hot: false
+        }
+    }
+
+    private static func enters(_ sample: HeatSample, rule: DetectionRule, now: UInt64, leftAt: UInt64?) -> Bool {
         let isConfirmed =
             sample.overSlices >= rule.confirmationSlices && (sample.windowHeat >= 1 || sample.hasShortEvidence)
         let isBack =
-            Self.isRecent(leftAt, rule: rule, now: now) && (sample.windowHeat >= 1 || sample.hasSingleSliceEvidence)
-        if sample.isInstant || isConfirmed || isBack {
+            isRecent(leftAt, rule: rule, now: now) && (sample.windowHeat >= 1 || sample.hasSingleSliceEvidence)
+        return sample.isInstant || isConfirmed || isBack
+    }
+
+    private mutating func observeOutside(
+        _ sample: HeatSample, rule: DetectionRule, now: UInt64, leftAt: UInt64?, wasCandidate: Bool
+    ) -> HeatAction {
+        if Self.enters(sample, rule: rule, now: now, leftAt: leftAt) {
             let kind = Self.kind(of: sample, rule: rule)
             phase = .hot(Hot(kind: kind, since: now))
             return .becameHot(kind)

@@ -1,6 +1,6 @@
 /// The states of all keys that have one, and the decisions of each slice.
 ///
-/// Looks at each slice's end at the keys that have a state and at those whose counts are worth it (`SlidingWindow` notes
+/// Looks at each slice's end (and in between, see ``admitEarly(_:nowNanoseconds:)``) at the keys that have a state and at those whose counts are worth it (`SlidingWindow` notes
 /// them as they are counted), so its cost follows the number of hot keys and not the number of keys.
 ///
 /// Bounded: at most `hotKeysMax` hot keys. Beyond it the coolest leave; a newcomer must be a quarter hotter than what it
@@ -16,7 +16,7 @@ public struct HeatTracker: Sendable {
         public var sinceNanoseconds: UInt64
     }
 
-    private struct Tracked: Sendable {
+    struct Tracked: Sendable {
         var hash: UInt64
         var machine: HeatStateMachine
         var sample = HeatSample.zero
@@ -27,14 +27,14 @@ public struct HeatTracker: Sendable {
     private static let newcomerMargin = 1.25
 
     public private(set) var rules: RuleSet
-    private var ruleGeneration: UInt32 = 1
+    private(set) var ruleGeneration: UInt32 = 1
     /// What thresholds that are shares of a node are taken of.
     public private(set) var capacities = NodeCapacities.unknown
-    private let hotKeysMax: Int
-    private let trackedKeysMax: Int
-    private var tracked: [[UInt8]: Tracked] = [:]
+    let hotKeysMax: Int
+    let trackedKeysMax: Int
+    var tracked: [[UInt8]: Tracked] = [:]
     private var graceEndsNanoseconds: UInt64 = 0
-    public private(set) var hotKeyCount = 0
+    public internal(set) var hotKeyCount = 0
 
     public init(
         rules: RuleSet, hotKeysMax: Int = DetectionLimits.hotKeysMax,
@@ -74,7 +74,7 @@ public struct HeatTracker: Sendable {
     }
 
     /// Adopted keys have no hash of this window's seed yet.
-    private var needsHashes = false
+    private(set) var needsHashes = false
 
     /// The hot and cooling keys, in no order.
     public var hotKeys: [HotKey] {
@@ -156,7 +156,7 @@ public struct HeatTracker: Sendable {
             ? (.infinity, .infinity) : rules.noteworthy(sliceMilliseconds: window.sliceMilliseconds, capacities)
     }
 
-    private struct Moment {
+    struct Moment {
         let ending: UInt64
         let now: UInt64
         let mayCool: Bool
@@ -185,7 +185,7 @@ public struct HeatTracker: Sendable {
         }
     }
 
-    private static func step(
+    static func step(
         _ key: [UInt8], _ tracked: inout Tracked, _ entry: Int, _ window: SlidingWindow, _ rules: RuleSet,
         _ generation: UInt32, _ capacities: NodeCapacities, _ moment: Moment, _ entered: inout Set<[UInt8]>
     ) -> HeatChange? {
@@ -226,7 +226,7 @@ public struct HeatTracker: Sendable {
     }
 
     /// Lets the coolest go. One that entered only now leaves without having been heard of.
-    private mutating func enforceCapacity(_ changes: inout [HeatChange], entered: Set<[UInt8]>, now: UInt64) {
+    mutating func enforceCapacity(_ changes: inout [HeatChange], entered: Set<[UInt8]>, now: UInt64) {
         let ranked = tracked.compactMap { key, tracked -> (key: [UInt8], rank: Double)? in
             guard tracked.machine.kind != nil else { return nil }
             return (key, tracked.sample.windowHeat / (entered.contains(key) ? Self.newcomerMargin : 1))

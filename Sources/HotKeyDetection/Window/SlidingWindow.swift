@@ -256,11 +256,15 @@ final class SlidingWindow {
 
     /// The entries noted since the last call that are still there.
     func takeNoted() -> [Int] {
-        let entries = noted.lazy.map { Int($0) }.filter { self.table.isPresent($0) && self.states[$0].isNoted }
-        let taken = Array(entries)
+        let taken = notedEntries
         for entry in taken { states[entry].isNoted = false }
         noted.removeAll(keepingCapacity: true)
         return taken
+    }
+
+    /// The entries that the next ``takeNoted()`` would return.
+    var notedEntries: [Int] {
+        noted.lazy.map { Int($0) }.filter { self.table.isPresent($0) && self.states[$0].isNoted }
     }
 
     /// Tracked entries are asked for each slice anyway: they are neither noted nor given up.
