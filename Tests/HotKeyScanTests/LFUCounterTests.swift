@@ -30,7 +30,8 @@ import Testing
         let settings = LFUSettings(logFactor: factor)
         var generator = SeededGenerator(printing: "LFU counter \(factor) \(rate)")
         var (inside, looks) = (0, 0)
-        for _ in 0..<20 {
+        // So many lives that chance alone does not come near the bound.
+        for _ in 0..<300 {
             // From where it settles, so that what is looked at is not the way there; long enough to have forgotten that.
             var counter = min(254, 5 + Int(rate * 60 / Double(factor)))
             for minute in 1...600 {

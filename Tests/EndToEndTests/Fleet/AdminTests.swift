@@ -33,7 +33,7 @@ extension EndToEnd.OnAFleet {
             // Nothing but a node's name, a bucket's bound and a kind of hot key is ever a label.
             for family in metrics.families.values {
                 for (sample, _) in family.samples {
-                    #expect(Set(sample.labels.keys).isSubset(of: ["node", "le", "kind"]))
+                    #expect(Set(sample.labels.keys).isSubset(of: ["node", "le", "kind", "by", "cause", "tracked"]))
                 }
             }
             let kinds = metrics.families["hotkey_hot_keys_by_kind"]?.samples ?? []
