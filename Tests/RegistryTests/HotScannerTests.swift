@@ -92,7 +92,7 @@ import Testing
         var random = SeededGenerator(printing: "hot scanner")
         var heads = 0
         var buckets = 0
-        for _ in 0..<200 {
+        for _ in 0..<400 {
             if try agree(head(&random), &random) { heads += 1 }
             if try agree(bucket(&random), &random) { buckets += 1 }
         }
