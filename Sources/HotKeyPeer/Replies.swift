@@ -117,12 +117,14 @@ public struct AgentStatus: Codable, Sendable, Hashable {
     public var isStandalone: Bool?
     /// The agent's clock, RFC 3339; nil from an agent that is too old to say.
     public var now: String?
+    /// Nil from an agent that is too old to say.
+    public var staleness: Staleness?
 
     public init(
         id: String, app: String, version: String, startedAt: String, uptimeSeconds: Int64, mode: String,
         detection: String?, leadership: String, coordinator: String?, view: View, hotKeys: Int, localHotKeys: Int,
         reportEpoch: UInt64, reportSequence: UInt64, pushLagMilliseconds: Int64?, nodes: [Node], counters: Counters,
-        documents: Documents? = nil, isStandalone: Bool? = nil, now: String? = nil
+        documents: Documents? = nil, isStandalone: Bool? = nil, now: String? = nil, staleness: Staleness? = nil
     ) {
         self.id = id
         self.app = app
@@ -144,6 +146,7 @@ public struct AgentStatus: Codable, Sendable, Hashable {
         self.counters = counters
         self.isStandalone = isStandalone
         self.now = now
+        self.staleness = staleness
     }
 }
 

@@ -26,6 +26,8 @@ public struct ProxyConfiguration: Sendable {
     /// Local cache of the whole process; each event loop has its share.
     public var cacheBytes = 64 * 1024 * 1024
     public var cacheValueBytesMax = 1024 * 1024
+    /// Of a thousand local hits, how many are compared with home afterwards; 0 to 1000.
+    public var cacheProbePermille = 1
     /// Whether nodes are asked to tell of changes of hot keys.
     public var tracksHotKeys = true
     /// How long a local value may be served whose changes no node would tell of, where its policy allows more.

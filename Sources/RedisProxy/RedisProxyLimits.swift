@@ -45,6 +45,8 @@ public enum RedisProxyLimits {
     /// A read that a tracking connection has not answered by then, or by half the request timeout, is asked for in the ordinary way, and
     /// so are the next ones until it answers: the connection may have been cut, which is known for certain only later.
     static let trackingAnswerNanosecondsMax: UInt64 = 200_000_000
+    /// Comparisons of local hits with their homes that one event loop has under way at once; a hit beyond it is not compared.
+    static let stalenessProbesMax = 16
     /// Keys with copies of this agent's filling that it heeds announcements for; a hot set has at most as many keys.
     static let copiedKeysMax = 10_000
     /// Connections that wait to be accepted; the kernel has a limit of its own (`net.core.somaxconn`).

@@ -68,6 +68,50 @@ import Testing
         await good.stop()
     }
 
+    @Test func theStalenessServedIsTheWholeFleets() async throws {
+        let hkctl = try await HKCtl.initialised()
+        func start(_ id: String, _ staleness: String?) async throws -> StandInAgent {
+            try await StandInAgent.start(
+                hkctl, id: id, answers: ["HK.STATUS": StandInAgent.status(id: id, version: 7, staleness: staleness)])
+        }
+        let none =
+            #"{"probes":0,"differing":0,"violations":0,"unanswered":0,"worstMilliseconds":0,"histogram":[]}"#
+        let idle = try await start("host-0", none)
+        #expect(
+            try await hkctl.done("status").contains("staleness      none of 1 local hits has been compared with home\n")
+        )
+        #expect(try await hkctl.json("status")["staleness"]?["p99Milliseconds"] == nil)
+        // 989 of 1000 were the same, 9 were out of date for up to 5 ms, one for up to 2.5 s.
+        let agents = [
+            try await start(
+                "host-1",
+                #"{"probes":600,"differing":10,"violations":1,"unanswered":2,"worstMilliseconds":2500.2,"histogram":"#
+                    + #"[{"upToMilliseconds":0,"probes":590},{"upToMilliseconds":5,"probes":9},{"upToMilliseconds":5000,"probes":1}]}"#
+            ),
+            try await start(
+                "host-2",
+                #"{"probes":400,"differing":1,"violations":0,"unanswered":0,"worstMilliseconds":90000,"histogram":"#
+                    + #"[{"upToMilliseconds":0,"probes":399},{"probes":1}]}"#),
+            try await start("host-3", nil),
+        ]
+        let silent = try await StandInAgent.start(hkctl, id: "host-4", answers: nil)
+        let text = try await hkctl.done("status", "--timeout", "5s")
+        #expect(
+            text.contains(
+                "staleness      1000 of 3 local hits compared with home, 11 differed, 1 beyond the cap; "
+                    + "out of date at most: p99 5ms, worst 1m30s\n"), "\(text)")
+        #expect(text.contains("no figures     host-3: its version, 0.1.0, does not say\n"))
+        #expect(text.contains("no figures     host-4: no answer to HK.STATUS within 5000 ms"))
+        let staleness = try #require(try await hkctl.json("status", "--timeout", "5s")["staleness"])
+        #expect(
+            staleness["agents"] == 3 && staleness["probes"] == 1000 && staleness["differing"] == 11
+                && staleness["violations"] == 1 && staleness["unanswered"] == 2)
+        #expect(staleness["p99Milliseconds"] == 5 && staleness["worstMilliseconds"] == 90000)
+        #expect(staleness["silent"]?.items.count == 2 && staleness["silent"]?[1]?["id"] == "host-4")
+        await silent.stop()
+        for agent in agents + [idle] { await agent.stop() }
+    }
+
     /// Its node stands until its session ends; meanwhile nobody listens there.
     @Test func anAgentThatJustDied() async throws {
         let hkctl = try await HKCtl.initialised()

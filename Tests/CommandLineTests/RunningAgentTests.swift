@@ -10,7 +10,8 @@ struct RunningAgent: Sendable {
     let adminPort: Int
 
     static func start(
-        _ hkctl: HKCtl, id: String, advertising peer: Int? = nil, settings: [String] = []
+        _ hkctl: HKCtl, id: String, advertising peer: Int? = nil, settings: [String] = [],
+        environment: [String: String] = [:]
     ) async throws -> RunningAgent {
         let (appPort, peerPort, adminPort) = (try FreePort.next(), try FreePort.next(), try FreePort.next())
         let advertised = peer.map { ["--advertise-peer", "127.0.0.1:\($0)"] } ?? []
@@ -20,7 +21,7 @@ struct RunningAgent: Sendable {
                 "run", "--id", id, "--threads", "1", "--listen", "127.0.0.1:\(appPort)", "--peer",
                 "127.0.0.1:\(peerPort)",
                 "--admin", "127.0.0.1:\(adminPort)",
-            ] + advertised + settings, environment: hkctl.environment)
+            ] + advertised + settings, environment: hkctl.environment.merging(environment) { $1 })
         let agent = RunningAgent(process: process, appPort: appPort, peerPort: peerPort, adminPort: adminPort)
         try await eventually("agent \(id) is ready") {
             guard process.isRunning else { throw Unexpected("agent \(id) ended: \(process.allOutput)") }
@@ -69,6 +70,48 @@ struct RunningAgent: Sendable {
         try await RedisServer.start().use { cache in
             try await hkctl.done("init", "--nodes", "a=127.0.0.1:\(cache.port)")
             try await body(hkctl, cache)
+        }
+    }
+
+    /// From the hit in an agent's memory to what an operator and Prometheus see of it.
+    @Test func theStalenessServedIsMeasuredAndShown() async throws {
+        try await withApp { hkctl, cache in
+            // The node is not asked to tell of changes: a write past the agent is one that nobody hears of.
+            let agent = try await RunningAgent.start(
+                hkctl, id: "host-1",
+                settings: ["--local-cache-probe-permille", "1000"],
+                environment: ["HOTKEY_UPSTREAM_TRACK_HOT_KEYS": "false"])
+            try await hkctl.done("pin", "item:42")
+            let client = try await agent.client()
+            try await client.command("SET", "item:42", "1")
+            try await eventually("hits are compared") {
+                try await client.command("GET", "item:42")
+                return try await agent.ask("HK.STATUS")["staleness"]?["probes"] != 0
+            }
+            #expect(try await agent.metric("hotkey_staleness_differing_total") == 0)
+            let direct = try await cache.client()
+            var value = 1
+            try await eventually("an old value was served and found out") {
+                value += 1
+                try await client.command("GET", "item:42")
+                try await direct.command("SET", "item:42", "\(value)")
+                try await client.command("GET", "item:42")
+                return try await agent.metric("hotkey_staleness_differing_total") ?? 0 > 0
+            }
+            let metrics = try await agent.http("/metrics")
+            #expect(metrics.contains("# TYPE hotkey_observed_staleness_seconds histogram\n"))
+            #expect(metrics.contains("hotkey_observed_staleness_seconds_bucket{le=\"0.0\"} "))
+            #expect(metrics.contains("hotkey_staleness_violations_total 0\n"))
+            let text = try await hkctl.done("status")
+            #expect(text.contains(" local hits compared with home, ") && text.contains(" differed, 0 beyond the cap; "))
+            let staleness = try #require(try await hkctl.json("status")["staleness"])
+            #expect(staleness["agents"] == 1 && staleness["violations"] == 0 && staleness["differing"] != 0)
+            // No value lives for longer than a second where nobody tells of changes.
+            let status = try await agent.ask("HK.STATUS")["staleness"]
+            #expect(status?["histogram"]?[0]?["upToMilliseconds"] == 0, "\(String(describing: status))")
+            await direct.close()
+            await client.close()
+            await agent.process.stop()
         }
     }
 

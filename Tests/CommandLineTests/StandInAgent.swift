@@ -63,13 +63,15 @@ struct StandInAgent: Sendable {
         threading.Event().wait()
         """
 
-    static func status(id: String, version: Int, view: String = "fresh", nodes: String = "[]") -> String {
+    static func status(id: String, version: Int, view: String = "fresh", nodes: String = "[]", staleness: String? = nil)
+        -> String
+    {
         """
         {"id":"\(id)","app":"shop","version":"0.1.0","startedAt":"2026-11-22T10:00:00Z","uptimeSeconds":3725,\
         "mode":"mitigate","leadership":"leader","view":{"state":"\(view)","ageMilliseconds":65000,"epoch":1,\
         "version":\(version)},"hotKeys":3,"localHotKeys":1,"reportEpoch":1,"reportSequence":9,"nodes":\(nodes),\
         "counters":{"requests":1,"localHits":1,"copyReads":0,"hotHomeReads":0,"staleAnswers":0,"hotWrites":0,\
-        "breakerRejections":0,"clients":0,"cacheBytes":0}}
+        "breakerRejections":0,"clients":0,"cacheBytes":0}\(staleness.map { ",\"staleness\":\($0)" } ?? "")}
         """
     }
 

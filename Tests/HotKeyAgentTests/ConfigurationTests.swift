@@ -204,6 +204,7 @@ private func yaml(_ setting: Setting, _ value: String) -> String {
         #expect(proxy.handshakeMilliseconds == standard.handshakeMilliseconds + 1)
         #expect(proxy.cacheBytes == standard.cacheBytes + 1)
         #expect(proxy.cacheValueBytesMax == standard.cacheValueBytesMax + 1)
+        #expect(proxy.cacheProbePermille == standard.cacheProbePermille + 1)
         #expect(proxy.breaker.minimumCalls == standard.breaker.minimumCalls + 1)
         #expect(proxy.breaker.consecutiveFailures == standard.breaker.consecutiveFailures + 1)
         #expect(proxy.breaker.halfOpenProbes == standard.breaker.halfOpenProbes + 1)

@@ -138,6 +138,8 @@ final class Rig: Sendable {
         configuration.connectTimeoutMilliseconds = 5000
         configuration.breaker.slowCallNanoseconds = 10_000_000_000
         configuration.tracksHotKeys = isTracking
+        // Most tests count what reaches the nodes.
+        configuration.cacheProbePermille = 0
         // Most tests find out by a write past the proxy whether a value was kept, and for how long.
         configuration.untrackedLifetimeNanosecondsMax = isTracking ? 100_000_000 : .max
         configure(&configuration)

@@ -45,6 +45,21 @@ struct MetricsText {
         }
     }
 
+    /// Seconds, without a label.
+    /// - Parameter boundsNanoseconds: of the buckets but the last; `counts` has one more.
+    mutating func histogram(
+        _ name: String, _ help: String, boundsNanoseconds: [UInt64], counts: [UInt64], sumNanoseconds: UInt64
+    ) {
+        header(name, "histogram", help)
+        var total: UInt64 = 0
+        for (bucket, count) in counts.enumerated() {
+            total += count
+            let bound = bucket < boundsNanoseconds.count ? "\(Double(boundsNanoseconds[bucket]) / 1e9)" : "+Inf"
+            text += "\(name)_bucket{le=\"\(bound)\"} \(total)\n"
+        }
+        text += "\(name)_sum \(Double(sumNanoseconds) / 1e9)\n\(name)_count \(total)\n"
+    }
+
     private mutating func header(_ name: String, _ type: String, _ help: String) {
         text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
     }
@@ -136,6 +151,7 @@ extension AgentView {
             "hotkey_standalone", "Whether this agent runs by itself, without ZooKeeper.",
             configuration.standalone ? 1 : 0)
         append(statistics.tracking, to: &metrics)
+        append(statistics.staleness, to: &metrics)
         appendNodes(statistics.nodes, to: &metrics)
         appendRegistry(registry, applied, to: &metrics)
         appendCoordinator(to: &metrics)
@@ -156,6 +172,28 @@ extension AgentView {
         metrics.labelled(
             "hotkey_fills_total", "counter", "Reads for the local cache, by whether the node tells of changes.",
             label: "tracked", [("yes", tracking.fillsTracked), ("no", tracking.fillsUntracked)])
+    }
+
+    private func append(_ staleness: ObservedStaleness, to metrics: inout MetricsText) {
+        metrics.histogram(
+            "hotkey_observed_staleness_seconds",
+            "Local hits compared with home, by how long the value served can have been out of date at most: 0 where home had "
+                + "the same, else the time since it was last known to be home's.",
+            boundsNanoseconds: ObservedStaleness.boundsNanoseconds, counts: staleness.counts,
+            sumNanoseconds: staleness.sumNanoseconds)
+        metrics.gauge(
+            "hotkey_observed_staleness_worst_seconds", "The most of these since the start.",
+            Double(staleness.worstNanoseconds) / 1e9)
+        metrics.counter(
+            "hotkey_staleness_differing_total",
+            "Local hits whose comparison found another value at home, changes between the two included.",
+            staleness.differing)
+        metrics.counter(
+            "hotkey_staleness_violations_total",
+            "Of these, values that were older than the key's staleness cap when they were served.", staleness.violations
+        )
+        metrics.counter(
+            "hotkey_staleness_unanswered_total", "Comparisons that home did not answer.", staleness.unanswered)
     }
 
     private func appendNodes(_ nodes: [NodeStatistics], to metrics: inout MetricsText) {

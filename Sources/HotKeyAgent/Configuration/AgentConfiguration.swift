@@ -159,6 +159,8 @@ public struct AgentConfiguration: Sendable, Hashable {
         /// Of the whole process; 0: no local cache.
         public var capacityBytes = AgentConfiguration.proxy.cacheBytes
         public var valueBytesMax = AgentConfiguration.proxy.cacheValueBytesMax
+        /// Hits that are compared with home; 0: none.
+        public var probePermille = AgentConfiguration.proxy.cacheProbePermille
     }
 
     public struct Detection: Sendable, Hashable {
@@ -216,6 +218,7 @@ extension AgentConfiguration {
         proxy.clientIdleSeconds = limits.clientIdleSeconds
         proxy.cacheBytes = localCache.capacityBytes
         proxy.cacheValueBytesMax = localCache.valueBytesMax
+        proxy.cacheProbePermille = localCache.probePermille
         proxy.breaker = breaker.circuitBreaker
         proxy.slownessQuota = SlownessQuota(share: Double(breaker.slowNodesPercentMax) / 100)
         proxy.handshakeMilliseconds = Int64(limits.tlsHandshakeMilliseconds)

@@ -244,6 +244,12 @@ extension Setting {
             "valueBytesMax", \Agent.LocalCache.valueBytesMax, .integer(1...RESPLimits.bulkBytesMax),
             "A longer value is not cached."),
         Setting(
+            "probePermille", \Agent.LocalCache.probePermille, .integer(0...1000),
+            """
+            Of a thousand reads answered from the local cache, how many are compared with the key's home afterwards, so that \
+            metrics show what staleness is served; 0: none. Each is one more command for the home.
+            """),
+        Setting(
             "windowMilliseconds", \Agent.Breaker.windowMilliseconds, .integer(100...60_000),
             "A node's breaker judges the requests of this long."),
         Setting(

@@ -131,7 +131,7 @@ struct AgentView: Sendable {
             reportSequence: reports.lastSequence, pushLagMilliseconds: applied.pushLagMilliseconds,
             nodes: statistics.nodes.map(AgentStatus.Node.init), counters: .init(statistics),
             documents: .init(applied.registry.versions), isStandalone: configuration.standalone,
-            now: Timestamp.now.description)
+            now: Timestamp.now.description, staleness: .init(statistics.staleness))
     }
 
     var leadership: String {
@@ -242,6 +242,18 @@ extension AgentStatus.Counters {
             hotHomeReads: statistics.hotHomeReads, staleAnswers: statistics.staleAnswers,
             hotWrites: statistics.hotWrites, breakerRejections: statistics.breakerRejections,
             clients: statistics.clientsConnected, cacheBytes: statistics.cacheBytes)
+    }
+}
+
+extension AgentStatus.Staleness {
+    init(_ observed: ObservedStaleness) {
+        let bounds = ObservedStaleness.boundsNanoseconds.map { Double($0) / 1e6 }
+        self.init(
+            probes: observed.probes, differing: observed.differing, violations: observed.violations,
+            unanswered: observed.unanswered, worstMilliseconds: Double(observed.worstNanoseconds) / 1e6,
+            histogram: observed.counts.enumerated().filter { $0.element > 0 }.map { bucket, count in
+                Bucket(upToMilliseconds: bucket < bounds.count ? bounds[bucket] : nil, probes: count)
+            })
     }
 }
 

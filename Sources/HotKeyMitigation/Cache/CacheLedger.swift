@@ -29,6 +29,10 @@ struct CacheLedger {
         var fill: UInt64 = 0
         var fillStartedAt: UInt64 = 0
         var requestSentAt: UInt64 = 0
+        /// For ``CacheLedger/origin(index:command:protocolVersion:)``: what the reply may have been old when its request was sent, and the
+        /// staleness cap by then.
+        var ageMax: UInt64 = 0
+        var cap: UInt64 = 0
         var refreshAt: UInt64 = 0
         var expiresAt: UInt64 = 0
         var staleUntil: UInt64 = 0
@@ -49,10 +53,12 @@ struct CacheLedger {
         var entries: Int32 = 0
         var keeps: Bool
         var localLifetime: UInt64
+        var cap: UInt64
         var staleOnError: UInt64
 
         init(_ policy: HotKeyPolicy) {
             localLifetime = policy.localLifetimeNanoseconds
+            cap = saturatingSum(policy.localLifetimeNanoseconds, policy.copyLifetimeNanoseconds)
             staleOnError = policy.staleOnErrorNanoseconds
             keeps = policy.kind.usesLocalCache && localLifetime > 0
         }
@@ -137,6 +143,16 @@ struct CacheLedger {
         return entry
     }
 
+    @usableFromInline
+    func origin(index: Int, command: UnsafeRawBufferPointer, protocolVersion: UInt8) -> CachedOrigin? {
+        let entry = find(index, command, protocolVersion, commandHash(command, protocolVersion))
+        guard entry >= 0, entries[entry].hasReply else { return nil }
+        let sentAt = entries[entry].requestSentAt
+        return CachedOrigin(
+            lastKnownAt: sentAt - min(entries[entry].ageMax, sentAt),
+            capNanoseconds: max(entries[entry].cap, keys[index].cap))
+    }
+
     private func commandHash(_ command: UnsafeRawBufferPointer, _ protocolVersion: UInt8) -> UInt64 {
         FastHash.hash(command, seed: table.seed &+ UInt64(protocolVersion))
     }
@@ -199,6 +215,8 @@ struct CacheLedger {
         entries[entry].hasReply = true
         entries[entry].referenced = false
         entries[entry].requestSentAt = requestSentAt
+        entries[entry].ageMax = ageNanosecondsMax
+        entries[entry].cap = key.cap
         entries[entry].expiresAt = expiresAt
         entries[entry].staleUntil = staleUntil
         entries[entry].source = source

@@ -114,6 +114,11 @@ public struct LocalCache<Reply> {
         ledger.stale(index: index, command: command, protocolVersion: protocolVersion, now: now).map { replies[$0]! }
     }
 
+    /// How old the reply may be that a look-up has just given; nil when there is none.
+    public func origin(index: Int, command: UnsafeRawBufferPointer, protocolVersion: UInt8) -> CachedOrigin? {
+        ledger.origin(index: index, command: command, protocolVersion: protocolVersion)
+    }
+
     /// The key changed: drops its replies, those for `staleValue` too, and ends its fills.
     @inlinable
     public mutating func invalidate(index: Int) {

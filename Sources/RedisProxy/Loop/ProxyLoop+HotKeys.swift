@@ -52,9 +52,11 @@ extension ProxyLoop {
         case .hit(let reply):
             countHit(reply, counter)
             sink.deliver(reply)
+            if hitSampler.isDue() { probeStaleness(index, command, version, served: reply) }
         case .refresh(let reply, let token):
             countHit(reply, counter)
             sink.deliver(reply)
+            if hitSampler.isDue() { probeStaleness(index, command, version, served: reply) }
             fetch(index, command, isGet: isGet, version, counter: 0, sink: .none, token: token)
         case .fill(let token):
             fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: token)

@@ -72,6 +72,9 @@ final class ProxyLoop: TurnObserver {
     /// A change of snapshot that waits for replies; nil when there is none.
     var preparing: EventLoopPromise<Void>?
     var cache: LocalCache<ByteBuffer>
+    /// Which local hits are compared with home, and how many comparisons are under way.
+    var hitSampler: HitSampler
+    var stalenessProbesInFlight = 0
     /// By the index of ``table``.
     var gates: [CopyReadGate] = []
     /// Reads that wait for another's fill.
@@ -103,6 +106,8 @@ final class ProxyLoop: TurnObserver {
         self.agentCommands = agentCommands
         self.descriptors = descriptors
         self.logger = logger
+        var random = random
+        self.hitSampler = HitSampler(permille: configuration.cacheProbePermille, random: random.next())
         self.random = random
         self.placement = topology?.placement
         self.cache = LocalCache(capacityBytes: cacheBytes, valueBytesMax: configuration.cacheValueBytesMax)

@@ -1,3 +1,5 @@
+public import HotKeyMitigation
+
 /// What the data path has done since it started, added up over its event loops.
 public struct ProxyStatistics: Sendable {
     /// Commands of clients on the app listener.
@@ -42,6 +44,8 @@ public struct ProxyStatistics: Sendable {
     public var cacheBytes: Int = 0
     public var cacheEntries: Int = 0
     public var tracking = TrackingStatistics()
+    /// Local hits compared with their homes.
+    public var staleness = ObservedStaleness()
     /// By the order of the topology.
     public var nodes: [NodeStatistics] = []
 
@@ -74,6 +78,7 @@ public struct ProxyStatistics: Sendable {
         total.cacheBytes += part.cacheBytes
         total.cacheEntries += part.cacheEntries
         total.tracking += part.tracking
+        total.staleness += part.staleness
         for node in part.nodes {
             if let index = total.nodes.firstIndex(where: { $0.node == node.node }) {
                 total.nodes[index] += node

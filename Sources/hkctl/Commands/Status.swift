@@ -1,10 +1,14 @@
 import ArgumentParser
+import HotKeyPeer
 import HotKeyRegistry
 
 struct Status: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "The app at a glance: mode, hot set, decisions, topology, agents.",
-        discussion: "Exits 1 when a document in ZooKeeper cannot be used.")
+        abstract: "The app at a glance: mode, hot set, decisions, topology, agents, staleness.",
+        discussion: """
+            Exits 1 when a document in ZooKeeper cannot be used. The staleness served is what the agents have found by comparing a sample of \
+            local hits with home, since each started; those that do not answer within --timeout are named.
+            """)
 
     @OptionGroup(title: "Common Options") var global: GlobalOptions
 
@@ -42,6 +46,7 @@ struct StatusReport: Report {
     var topology: String?
     var leader: String?
     var agents: Int
+    var staleness: FleetStaleness
     var problems: [String] = []
     var readAt: Timestamp
 
@@ -54,12 +59,13 @@ struct StatusReport: Report {
         async let rules = usable { try await registry.rules().document }
         async let topology = usable { try await registry.topology().document }
         async let candidates = registry.candidates()
-        async let agents = session.agents()
+        async let answers = session.ask(session.agents()) { try await $0.status() }
 
         let now = Timestamp.now
         var report = StatusReport(
             app: session.app, root: session.paths.root, zookeeper: session.options.servers,
-            leader: try await candidates.first?.agent, agents: try await agents.count, readAt: now)
+            leader: try await candidates.first?.agent, agents: try await answers.count,
+            staleness: FleetStaleness(try await answers), readAt: now)
         if let control = report.take(try await control) {
             report.mode = control.mode
             report.detection = control.detection
@@ -120,6 +126,7 @@ struct StatusReport: Report {
         fields.add("topology", topology)
         fields.add("agents", "\(agents)")
         fields.add("leader", leader ?? "none")
+        staleness.add(to: &fields)
         if detection == .external {
             fields.add(
                 "warning",

@@ -22,6 +22,7 @@ extension EndToEnd.OnAFleet {
             let metrics = try PrometheusText(reply.body)
             #expect(try metrics.value("hotkey_requests_total") > 0)
             #expect(try metrics.value("hotkey_local_hits_total") > 0)
+            #expect(try metrics.value("hotkey_staleness_violations_total") == 0)
             #expect(try metrics.value("hotkey_hot_keys") >= 1)
             #expect(try metrics.value("hotkey_view_state") == 2)
             #expect(try metrics.value("hotkey_view_age_seconds") == 0)

@@ -26,6 +26,9 @@ private final class Subject<Reply> {
     func staleValue(_ index: Int, _ command: [UInt8], _ now: UInt64) -> Reply? {
         command.withRaw { cache.staleValue(index: index, command: $0, protocolVersion: 2, now: now) }
     }
+    func origin(_ index: Int, _ command: [UInt8], version: UInt8 = 2) -> CachedOrigin? {
+        command.withRaw { cache.origin(index: index, command: $0, protocolVersion: version) }
+    }
     func fillFailed(_ token: FillToken) { cache.fillFailed(token) }
     func invalidate(index: Int) { cache.invalidate(index: index) }
     func expire(index: Int) { cache.expire(index: index) }
@@ -158,6 +161,30 @@ private final class Subject<Reply> {
         #expect(look(cache, second + 2).reply == "v2")
         #expect(look(cache, 1859 * millisecond).reply == "v2")
         #expect(look(cache, 1860 * millisecond).reply == nil)
+    }
+
+    @Test(
+        "a reply is known to have been home's when its request was sent, less what it was old by then; the longer cap counts"
+    )
+    func origin() throws {
+        let cache = self.cache([policy("a", .both, local: second, copy: 2 * second)])
+        let token = try #require(look(cache, 10 * second).token)
+        #expect(cache.origin(0, get) == nil)
+        #expect(
+            cache.insert(
+                token, reply: "v", bytes: 1, requestSentAt: 10 * second, now: 10 * second,
+                ageNanosecondsMax: 2 * second))
+        #expect(cache.origin(0, get) == CachedOrigin(lastKnownAt: 8 * second, capNanoseconds: 3 * second))
+        #expect(cache.origin(0, get, version: 3) == nil)
+        // It was read under the longer cap of before, which it may have used up.
+        cache.adopt(table: HotKeyTable([policy("a", .cache, local: second, copy: 0)], seed: 42))
+        #expect(cache.origin(0, get) == CachedOrigin(lastKnownAt: 8 * second, capNanoseconds: 3 * second))
+        // A fill from home says what it is.
+        let refresh = try #require(look(cache, 10 * second + 900 * millisecond).token)
+        #expect(cache.insert(refresh, reply: "w", bytes: 1, requestSentAt: 11 * second, now: 11 * second))
+        #expect(cache.origin(0, get) == CachedOrigin(lastKnownAt: 11 * second, capNanoseconds: second))
+        cache.invalidate(index: 0)
+        #expect(cache.origin(0, get) == nil)
     }
 
     @Test("refreshes of entries filled together are spread")
