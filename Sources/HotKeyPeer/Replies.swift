@@ -171,6 +171,9 @@ public struct KeyStatus: Codable, Sendable, Hashable {
     /// Whether only this agent holds it for hot, by its own counts.
     public var isLocalDecision: Bool
     public var reason: String?
+    /// Reads of a key that this agent acts on, since it does: those that waited for another's fill or were told from memory that there is
+    /// no value. Only in `HK.GET`; nil for other keys and from an agent that is too old to say.
+    public var readsHeld: UInt64?
 
     public init(
         key: PeerKey, state: String, kind: String?, readsPerSecond: Double?, writesPerSecond: Double?,

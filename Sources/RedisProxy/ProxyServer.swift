@@ -323,7 +323,7 @@ public final class ProxyServer: Sendable {
         }
     }
 
-    private func onEveryLoop<T: Sendable>(_ body: @escaping @Sendable (ProxyLoop) -> T) async throws -> [T] {
+    func onEveryLoop<T: Sendable>(_ body: @escaping @Sendable (ProxyLoop) -> T) async throws -> [T] {
         let futures = loops.map { loop in loop.eventLoop.submit { body(loop.value) } }
         var results: [T] = []
         for future in futures { results.append(try await future.get()) }

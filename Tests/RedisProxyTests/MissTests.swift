@@ -45,6 +45,47 @@ extension ProxyTests {
             }
         }
 
+        /// While a home hangs, and of a key that is not there.
+        @Test func aKeyShowsHowManyReadsWereHeld() async throws {
+            let nodes = try await Rig.startNodes(2)
+            try await Rig.with(nodes: nodes) { rig in
+                let keys = rig.keys(on: 0, "held", count: 2)
+                let (absent, other) = (keys[0], keys[1])
+                let clients = [try await rig.client(onLoop: 0), try await rig.client(onLoop: 1)]
+                func held(_ key: String) async throws -> UInt64? { try await rig.server.readsHeld(of: Array(key.utf8)) }
+                #expect(try await held(absent) == nil)
+                try await rig.apply(.mitigate, [hot(absent, .cache)])
+                #expect(try await held(absent) == 0)
+                nodes[0].suspend()
+                for client in clients {
+                    try await rig.begin(client, ["GET", absent], ["GET", absent], ["GET", absent])
+                }
+                // One of each event loop asks, the others wait for it.
+                #expect(try await held(absent) == 4)
+                #expect(try await rig.server.statistics().fillWaits == 4)
+                nodes[0].resume()
+                for client in clients { for _ in 0..<3 { #expect(try await client.receive().isNull) } }
+                let missing = try await rig.server.statistics().localMissingHits
+                for client in clients { for _ in 0..<20 { #expect(try await client.command("GET", absent).isNull) } }
+                let told = try await rig.server.statistics().localMissingHits - missing
+                #expect(told > 0)
+                #expect(try await held(absent) == 4 + told)
+                // A key stays with its count when others come and go before it, and begins anew when it comes anew.
+                try await rig.apply(.mitigate, [hot(other, .cache), hot(absent, .cache)])
+                #expect(try await held(absent) == 4 + told)
+                #expect(try await held(other) == 0)
+                // A value that is there is nothing that was held.
+                try await clients[0].command("SET", other, "v")
+                for _ in 0..<5 { #expect(try await clients[0].command("GET", other) == .text("v")) }
+                #expect(try await held(other) == 0)
+                try await rig.apply(.mitigate, [hot(other, .cache)])
+                try await rig.apply(.mitigate, [hot(absent, .cache)])
+                #expect(try await held(absent) == 0)
+                for client in clients { await client.close() }
+            }
+            for node in nodes { await node.stop() }
+        }
+
         @Test(arguments: [2, 3])
         func areCountedWhereTheHostAnswers(_ version: Int) async throws {
             try await Rig.with { rig in

@@ -25,7 +25,7 @@ final class AgentCommands: AgentCommandHandler {
         case "HK.LIST":
             return json(words, count: 1, on: eventLoop) { agent.list() }
         case "HK.GET":
-            return json(words, count: 2, on: eventLoop) { agent.key(KeyName(words[1])) }
+            return json(words, count: 2, on: eventLoop) { try await agent.answer(to: KeyName(words[1])) }
         case "HK.ROUTE":
             return json(words, count: 2, on: eventLoop) { try await agent.route(words[1]) }
         case "HK.REPORTS":
@@ -159,6 +159,13 @@ struct AgentView: Sendable {
         return KeyList(
             epoch: applied.registry.position?.epoch ?? 0, version: applied.registry.position?.version ?? 0,
             keys: applied.plan.keys.values.sorted { $0.key < $1.key }.map { KeyStatus($0, mode: applied.plan.mode) })
+    }
+
+    /// What `HK.GET` says.
+    func answer(to name: KeyName) async throws -> KeyStatus {
+        var status = key(name)
+        status.readsHeld = try await proxy.readsHeld(of: name.bytes)
+        return status
     }
 
     func key(_ name: KeyName) -> KeyStatus {

@@ -50,11 +50,11 @@ extension ProxyLoop {
         }
         switch cache.lookup(index: index, command: command, protocolVersion: version.rawValue, now: now) {
         case .hit(let reply):
-            countHit(reply, counter)
+            countHit(index, reply, counter)
             sink.deliver(reply)
             if hitSampler.isDue() { probeStaleness(index, command, version, served: reply) }
         case .refresh(let reply, let token):
-            countHit(reply, counter)
+            countHit(index, reply, counter)
             sink.deliver(reply)
             if hitSampler.isDue() { probeStaleness(index, command, version, served: reply) }
             fetch(index, command, isGet: isGet, version, counter: 0, sink: .none, token: token)
@@ -62,6 +62,7 @@ extension ProxyLoop {
             fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: token)
         case .wait(let token):
             statistics.fillWaits &+= 1
+            readsHeld[index] &+= 1
             waiting[token, default: []].append(WaitingRead(sink: sink, counter: counter))
             // The read that it waits for may go astray.
             sink.session?.readsAstray += 1
@@ -82,9 +83,12 @@ extension ProxyLoop {
         recorder?.addReply(counter, bytes: reply.length, isMiss: isMiss)
     }
 
-    private func countHit(_ reply: ByteBuffer, _ counter: UInt64) {
+    private func countHit(_ index: Int, _ reply: ByteBuffer, _ counter: UInt64) {
         statistics.localHits &+= 1
-        if reply.isNullReply { statistics.localMissingHits &+= 1 }
+        if reply.isNullReply {
+            statistics.localMissingHits &+= 1
+            readsHeld[index] &+= 1
+        }
         countLocal(reply, counter)
     }
 

@@ -90,6 +90,7 @@ extension ProxyLoop {
 
     private func serve(_ new: HotKeyTable) {
         let old = table
+        readsHeld = readsHeld(in: new)
         let oldGates = gates
         gates = (0..<new.count).map { index in
             let policy = new[index]

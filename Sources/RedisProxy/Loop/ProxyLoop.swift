@@ -76,6 +76,8 @@ final class ProxyLoop: TurnObserver {
     var hitSampler: HitSampler
     var stalenessProbesInFlight = 0
     /// By the index of ``table``.
+    var readsHeld: [UInt64] = []
+    /// By the index of ``table``.
     var gates: [CopyReadGate] = []
     /// Reads that wait for another's fill.
     var waiting: [FillToken: [WaitingRead]] = [:]
