@@ -6,7 +6,8 @@ import NIOPosix
 
 /// What an event loop does once all that came in together has been handed over.
 public protocol TurnObserver: AnyObject {
-    /// Called on the event loop, at the end of a turn in which ``SocketEventLoop/requestEndOfTurn()`` was called.
+    /// Called on the event loop, at the end of a turn in which ``SocketEventLoop/requestEndOfTurn()`` was called, and of the one after
+    /// a turn in which ``SocketEventLoop/requestAnotherTurn()`` was.
     func endOfTurn()
 }
 
@@ -47,6 +48,7 @@ public final class SocketEventLoop: EventLoop {
         var timers = TimerQueue()
         var tasks: [() -> Void] = []
         var wantsEndOfTurn = false
+        var wantsAnotherTurn = false
         var isEnding = false
         var observer: (any TurnObserver)?
         var readBuffer = ByteBuffer()
@@ -188,6 +190,13 @@ public final class SocketEventLoop: EventLoop {
         core.wantsEndOfTurn = true
     }
 
+    /// Has what is ready now handed over before the event loop sleeps, whether there is something or not, and the observer told of
+    /// the end of that turn.
+    public func requestAnotherTurn() {
+        assert(inEventLoop)
+        core.wantsAnotherTurn = true
+    }
+
     func register(_ target: any PollTarget, _ descriptor: CInt, _ events: Epoll.Events) throws(IOError) {
         assert(inEventLoop)
         // Nobody would tell it of the end any more.
@@ -245,7 +254,7 @@ public final class SocketEventLoop: EventLoop {
 
     /// - Returns: whether there is another turn.
     private func runOneTurn() -> Bool {
-        let hasOwnTasks = !core.tasks.isEmpty || core.wantsEndOfTurn
+        let hasOwnTasks = !core.tasks.isEmpty || core.wantsEndOfTurn || core.wantsAnotherTurn
         let (given, isClosed) = inbox.withLockedValue { inbox in
             var tasks: [@Sendable () -> Void] = []
             swap(&tasks, &inbox.tasks)
@@ -257,7 +266,10 @@ public final class SocketEventLoop: EventLoop {
         runTimers()
         endTurn()
         if isClosed { return false }
-        let ready = core.epoll.poll(milliseconds: hasOwnTasks || !given.isEmpty ? 0 : sleepMilliseconds())
+        let wantedAnotherTurn = core.wantsAnotherTurn
+        core.wantsAnotherTurn = false
+        let ready = core.epoll.poll(
+            milliseconds: hasOwnTasks || wantedAnotherTurn || !given.isEmpty ? 0 : sleepMilliseconds())
         for index in 0..<ready {
             let (events, data) = core.epoll.event(index)
             let descriptor = Int(data & 0xffff_ffff)
@@ -266,6 +278,7 @@ public final class SocketEventLoop: EventLoop {
             }
             target.ready(events)
         }
+        if wantedAnotherTurn { core.wantsEndOfTurn = true }
         endTurn()
         return true
     }

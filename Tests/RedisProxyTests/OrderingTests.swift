@@ -53,6 +53,19 @@ extension ProxyTests {
             await slow.stop()
         }
 
+        /// Replies are sent together where they are there together; one that is late keeps none from the client that come before it.
+        @Test func aLateReplyKeepsNoEarlierOne() async throws {
+            try await Rig.with { rig in
+                let client = try await rig.client()
+                let key = rig.key(on: 0, "early")
+                try await client.command(["SET", key, "early"])
+                let words = [["GET", key], ["HK.SLOW", "600000", "late"]].map { $0.map { Array($0.utf8) } }
+                try await client.send(raw: words.flatMap(RedisTestConnection.encode))
+                #expect(try await client.receive() == .text("early"))
+                await client.close()
+            }
+        }
+
         private static let wrongType = "WRONGTYPE Operation against a key holding the wrong kind of value"
 
         /// One client's pipelined commands take effect in their order, as they do at Redis, hot keys and connections of their own

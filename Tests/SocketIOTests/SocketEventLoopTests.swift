@@ -83,6 +83,33 @@ import Testing
         }
     }
 
+    /// Another turn is one, not two, and comes although nothing is ready: the loop would sleep for ever here.
+    @Test func anotherTurnComesBeforeItSleeps() async throws {
+        final class Observer: TurnObserver {
+            let ends = Guarded(0)
+            let loop: SocketEventLoop
+            init(_ loop: SocketEventLoop) { self.loop = loop }
+            func endOfTurn() {
+                let count = ends.update { ends in
+                    ends += 1
+                    return ends
+                }
+                if count < 5 { loop.requestAnotherTurn() }
+            }
+        }
+        try await withLoop { loop in
+            let ends = try await loop.submit {
+                let observer = Observer(loop)
+                loop.setObserver(observer)
+                loop.requestAnotherTurn()
+                return observer.ends
+            }.get()
+            try await eventually("five turns have ended") { ends.now == 5 }
+            try await loop.submit {}.get()
+            #expect(ends.now == 5)
+        }
+    }
+
     @Test func whatWasHandedOverBeforeTheEndStillRuns() async throws {
         let ran = Guarded(0)
         let group = try SocketEventLoopGroup(count: 2)

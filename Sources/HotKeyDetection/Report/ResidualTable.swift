@@ -126,7 +126,10 @@ final class ResidualTable {
             recordBlocks * Self.blockRecords < 1 << 31 && nameBlocks * Self.blockNameBytes <= Int(UInt32.max),
             "records and names are numbered by 32 bits")
         recordsMax = recordBlocks * Self.blockRecords
-        records = .allocate(capacity: recordsMax)
+        // `allocate(capacity:)` aligns to 16 bytes: then every record would lie in two lines of the cache.
+        records = UnsafeMutableRawPointer.allocate(
+            byteCount: recordsMax * MemoryLayout<Residual>.stride, alignment: MemoryLayout<Residual>.stride
+        ).bindMemory(to: Residual.self, capacity: recordsMax)
         names = .allocate(byteCount: nameBlocks * Self.blockNameBytes, alignment: 64)
         groups = .allocate(capacity: Self.turns + 1)
         for number in 0...Self.turns {

@@ -83,6 +83,14 @@ extension FrontSession {
         }
     }
 
+    /// Whether what there is goes out better with the rest of the replies to the same pipeline, which may be there already: they come
+    /// from several nodes, and a write costs as much as dozens of requests. Held for one turn, which does not sleep, so that a client
+    /// of which one reply is late does not wait for the others.
+    var gainsByWaiting: Bool {
+        !replies.isEmpty && output.readableBytes > 0 && output.readableBytes <= RedisProxyLimits.copyBytesMax
+            && !hasUnflushed && isUndisturbed
+    }
+
     func flushOutput(_ connection: SocketConnection) {
         activeAt = loop.now
         if output.readableBytes > 0 {

@@ -284,6 +284,11 @@ final class FrontSession: SocketHandler {
     /// Something this session waited for has changed: look at it again at the end of the turn.
     func resume() { touch() }
 
+    /// Whether the end of the turn finds nothing to do for it but to send.
+    var isUndisturbed: Bool {
+        bound == nil && streaming == nil && unread.isEmpty && !isHalted && !isEnding && !isInputClosed
+    }
+
     /// Sends what has gathered, reads on where reading had stopped, closes when all is said.
     func flush() {
         isDirty = false

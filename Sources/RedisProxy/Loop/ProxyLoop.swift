@@ -90,8 +90,10 @@ final class ProxyLoop: TurnObserver {
     private(set) lazy var tracking = TrackingHub(loop: self)
     /// How `SCAN` goes through the nodes.
     private(set) var scanOrder = ScanOrder(addresses: [])
-    private var dirtySessions: [FrontSession] = []
-    private var dirtyConnections: [UpstreamConnection] = []
+    private var dirtySessions = TurnList<FrontSession>()
+    private var dirtyConnections = TurnList<UpstreamConnection>()
+    /// Sessions whose replies so far go out with the next turn.
+    private var heldSessions = TurnList<FrontSession>()
     private var tickTask: RepeatedTask?
     var ticksUntilIdleCheck = RedisProxyLimits.idleCheckTicks
     private(set) var isShutDown = false
@@ -219,12 +221,18 @@ final class ProxyLoop: TurnObserver {
         // Commands that waited in a client's input are looked at below, and nothing may have come in since the last tick.
         updateNow()
         // Flushing may make more (a client's paused commands are read on): that goes out with the next turn.
-        let connections = dirtyConnections
-        dirtyConnections.removeAll(keepingCapacity: true)
+        let connections = dirtyConnections.take()
         for connection in connections { connection.flush() }
-        let sessions = dirtySessions
-        dirtySessions.removeAll(keepingCapacity: true)
-        for session in sessions { session.flush() }
+        dirtyConnections.giveBack(connections)
+        let held = heldSessions.take()
+        for session in held { session.flush() }
+        heldSessions.giveBack(held)
+        let sessions = dirtySessions.take()
+        for session in sessions {
+            if session.gainsByWaiting { heldSessions.append(session) } else { session.flush() }
+        }
+        dirtySessions.giveBack(sessions)
+        if !heldSessions.isEmpty { eventLoop.requestAnotherTurn() }
     }
 
     // MARK: Clients
