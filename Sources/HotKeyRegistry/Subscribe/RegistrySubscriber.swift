@@ -402,7 +402,10 @@ public final class RegistrySubscriber: Sendable {
 
     // MARK: - Disk
 
-    /// Saves after changes, at most once a second.
+    /// Saves a while after a change what is known by then, at most twice a second.
+    ///
+    /// Not at once: a change reaches all agents at the same moment, and where many stand on one machine, or share a disk with
+    /// ZooKeeper's log, each of them forcing its view to disk just then would hold up the change itself.
     private func saveViews(_ file: ViewFile) async throws {
         var last: RegistrySnapshot?
         for await snapshot in snapshots.stream() {
@@ -412,9 +415,15 @@ public final class RegistrySubscriber: Sendable {
                 }
                 ?? true
             guard isNews else { continue }
-            last = snapshot
+            let most = RegistryLimits.viewSaveMilliseconds
+            do {
+                try await Task.sleep(for: .milliseconds(Int.random(in: most / 2...most)))
+            } catch {
+                await saveView(file)
+                throw error
+            }
+            last = current
             await saveView(file)
-            try await Task.sleep(for: .milliseconds(RegistryLimits.viewSaveMilliseconds))
         }
     }
 
