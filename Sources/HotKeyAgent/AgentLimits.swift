@@ -20,6 +20,8 @@ enum AgentLimits {
     static let refusalsLoggedMax = 10
     /// The coordinator decides this long after each slice's end by its own clock, so that frames on their way are counted.
     static let decisionDelayMilliseconds = 5
+    /// Early decisions are at least so far apart.
+    static let earlyDecisionMillisecondsMin = 10
     /// Keys in one message on `__hotkeys__`; a larger change goes out in several.
     static let changesPerMessageMax = 1_000
     /// How often files of certificates and passwords are looked at.
@@ -38,6 +40,9 @@ enum AgentLimits {
     static let capacityReadingMilliseconds = 5_000
     /// Keys that a scheduled scan publishes at most.
     static let scanTopKeys = 1_000
+    /// Frames without counts that are told at once, where something else is not told before: so many may come late to the
+    /// coordinator (`DetectionLimits.lateSlices`).
+    static let idleFramesTold = 3
     /// Waiting `HK.REPORTS` calls.
     static let reportWaitersMax = 1_000
 }

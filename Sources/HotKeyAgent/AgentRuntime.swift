@@ -79,17 +79,18 @@ public struct AgentRuntime: Service {
         let hashSeed = UInt64.random(in: .min ... .max)
         let commands = AgentCommands()
         let keysMax = configuration.detection.keysPerSliceMax
+        let news = CountingNews()
         let proxy = try await ProxyServer(
             configuration: proxyConfiguration(hashSeed: hashSeed),
             group: group, topology: nil,
-            agentCommands: commands, logger: logger, makeRecorder: { _ in LoopCounter(keysMax: keysMax) })
+            agentCommands: commands, logger: logger, makeRecorder: { _ in LoopCounter(keysMax: keysMax, news: news) })
         try await proxy.start()
         do {
             let peer = try await proxy.listen(
                 on: .tcp(host: configuration.peer.host, port: configuration.peer.port), role: .peer,
                 security: security.peer, inherited: sockets.descriptor(for: .tcp(configuration.peer)))
             try await store.start(configuration, paths: paths, id: id, logger: logger)
-            try await serve(proxy, commands, store.store, hashSeed: hashSeed, peer: peer)
+            try await serve(proxy, commands, store.store, news, hashSeed: hashSeed, peer: peer)
         } catch {
             await proxy.shutDown()
             await store.close()
@@ -101,8 +102,8 @@ public struct AgentRuntime: Service {
     }
 
     private func serve(
-        _ proxy: ProxyServer, _ commands: AgentCommands, _ store: any CoordinationStore, hashSeed: UInt64,
-        peer: ProxyServer.Address
+        _ proxy: ProxyServer, _ commands: AgentCommands, _ store: any CoordinationStore, _ news: CountingNews,
+        hashSeed: UInt64, peer: ProxyServer.Address
     ) async throws {
         let clock = EnsembleClock()
         // Connections to other agents and to nodes that are asked aside from requests.
@@ -126,7 +127,8 @@ public struct AgentRuntime: Service {
         // is reached through a box.
         let actingBox = NIOLockedValueBox<ActingService?>(nil)
         let reporter = ReportService(
-            proxy: proxy, store: reports, bytesPerSecondMax: configuration.detection.reportBytesPerSecondMax,
+            proxy: proxy, news: news, store: reports,
+            bytesPerSecondMax: configuration.detection.reportBytesPerSecondMax,
             logger: logger, onLocalHotKeys: { keys in actingBox.withLockedValue { $0 }?.setLocalHotKeys(keys) })
         let acting = ActingService(
             subscriber: subscriber, proxy: proxy, hashSeed: hashSeed, clock: clock, logger: logger,

@@ -25,7 +25,9 @@ import Testing
     }
 
     @Test func framesAboveANumberComeAtOnceOldestFirst() async throws {
-        for sequence in 1...3 as ClosedRange<UInt64> { store.append([UInt8(sequence)], sequence: sequence) }
+        for sequence in 1...3 as ClosedRange<UInt64> {
+            store.append([UInt8(sequence)], sequence: sequence, hasCounts: true)
+        }
         let all = try await reports(after: 0, blockMilliseconds: 600_000)
         #expect(all == ReportsReply(epoch: 77, lastSequence: 3, frames: [[1], [2], [3]]))
         #expect(try await reports(after: 2).frames == [[3]])
@@ -35,27 +37,46 @@ import Testing
 
     @Test func onlyTheLastTenSecondsAreKept() async throws {
         let kept = DetectionLimits.reportRetentionMilliseconds / DetectionLimits.sliceMilliseconds
-        for sequence in 1...UInt64(kept + 5) { store.append([], sequence: sequence) }
+        for sequence in 1...UInt64(kept + 5) { store.append([], sequence: sequence, hasCounts: true) }
         let reply = try await reports(after: 0)
         #expect(reply.frames.count == kept)
         #expect(reply.lastSequence == UInt64(kept + 5))
     }
 
     @Test func aBlockedCallWakesWithTheNextFrame() async throws {
-        store.append([1], sequence: 1)
+        store.append([1], sequence: 1, hasCounts: true)
         let waiting = store.reports(after: 1, blockMilliseconds: 600_000, on: loop)
         #expect(try await isDone(waiting) == false)
-        store.append([2], sequence: 2)
+        store.append([2], sequence: 2, hasCounts: true)
         #expect(try await waiting.get() == ReportsReply(epoch: 77, lastSequence: 2, frames: [[2]]))
+    }
+
+    /// The end of an agent's traffic is told at once, its silence a few frames at a time.
+    @Test func framesWithoutCountsAreToldTogether() async throws {
+        store.append([1], sequence: 1, hasCounts: true)
+        var waiting = store.reports(after: 1, blockMilliseconds: 600_000, on: loop)
+        store.append([2], sequence: 2, hasCounts: false)
+        #expect(try await waiting.get().frames == [[2]])
+        waiting = store.reports(after: 2, blockMilliseconds: 600_000, on: loop)
+        let owed = UInt64(AgentLimits.idleFramesTold)
+        for sequence in 3..<2 + owed { store.append([0], sequence: sequence, hasCounts: false) }
+        #expect(try await isDone(waiting) == false)
+        store.append([0], sequence: 2 + owed, hasCounts: false)
+        #expect(try await waiting.get().frames.count == AgentLimits.idleFramesTold)
+        // Something is counted again: nothing waits for it.
+        waiting = store.reports(after: 2 + owed, blockMilliseconds: 600_000, on: loop)
+        store.append([0], sequence: 3 + owed, hasCounts: false)
+        store.append([7], sequence: 4 + owed, hasCounts: true)
+        #expect(try await waiting.get().frames == [[0], [7]])
     }
 
     @Test func aCallThatIsAheadSleepsOnUntilItsNumberComes() async throws {
         // As after a restart of the agent: the caller still has the old run's number.
         let waiting = store.reports(after: 2, blockMilliseconds: 600_000, on: loop)
-        store.append([1], sequence: 1)
-        store.append([2], sequence: 2)
+        store.append([1], sequence: 1, hasCounts: true)
+        store.append([2], sequence: 2, hasCounts: true)
         #expect(try await isDone(waiting) == false)
-        store.append([3], sequence: 3)
+        store.append([3], sequence: 3, hasCounts: true)
         #expect(try await waiting.get().frames == [[3]])
     }
 
@@ -66,7 +87,7 @@ import Testing
         #expect(ContinuousClock.now - start >= .milliseconds(40))
         // The timer that is left over from a call that was woken early must not answer anybody.
         let woken = store.reports(after: 0, blockMilliseconds: 20, on: loop)
-        store.append([1], sequence: 1)
+        store.append([1], sequence: 1, hasCounts: true)
         #expect(try await woken.get().frames == [[1]])
         #expect(try await reports(after: 1, blockMilliseconds: 40).frames.isEmpty)
     }
@@ -77,11 +98,11 @@ import Testing
         }
         // One too many does not wait.
         #expect(try await reports(after: 0, blockMilliseconds: 600_000).frames.isEmpty)
-        store.append([9], sequence: 1)
+        store.append([9], sequence: 1, hasCounts: true)
         for future in waiting { #expect(try await future.get().frames == [[9]]) }
         // Their places are free again.
         let next = store.reports(after: 1, blockMilliseconds: 600_000, on: loop)
-        store.append([10], sequence: 2)
+        store.append([10], sequence: 2, hasCounts: true)
         #expect(try await next.get().frames == [[10]])
     }
 }

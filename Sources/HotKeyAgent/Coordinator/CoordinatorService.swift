@@ -103,16 +103,19 @@ final class CoordinatorService: Sendable {
         let merger = ReportMerger(
             rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
         merging.withLockedValue { $0 = merger }
+        let decisions = DecisionClock(timers: self.group.next())
         let directory = AgentDirectory(store: store, paths: paths, logger: logger)
         let sources = SourceDirectory(store: store, paths: paths, logger: logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await publisher.run() }
             group.addTask { try await directory.run() }
-            group.addTask { try await self.pullEveryone(in: directory, into: merger) }
+            group.addTask { try await self.pullEveryone(in: directory, into: merger, decisions) }
             group.addTask { try await sources.run() }
             if scan.isOn { group.addTask { try await self.scan.run() } }
             group.addTask { try await self.measureCapacities(for: merger) }
-            group.addTask { try await self.decide(merger, publisher, sources) }
+            group.addTask {
+                try await decisions.run { try await self.decide($0, merger, publisher, sources) }
+            }
             defer { group.cancelAll() }
             // Whatever ends first ends the leadership.
             try await group.next()
@@ -131,7 +134,9 @@ final class CoordinatorService: Sendable {
     // MARK: Pulling
 
     /// One task for each agent that is in the registry, for as long as it is there with the same document.
-    private func pullEveryone(in directory: AgentDirectory, into merger: ReportMerger) async throws {
+    private func pullEveryone(
+        in directory: AgentDirectory, into merger: ReportMerger, _ decisions: DecisionClock
+    ) async throws {
         struct Pull {
             var document: AgentDocument
             /// Tells a pull from an earlier one of the same agent: one that left and is back before its last call has ended
@@ -150,7 +155,8 @@ final class CoordinatorService: Sendable {
                     running.withLockedValue { $0[id] = Pull(document: document, number: number) }
                     group.addTask {
                         try await self.pull(
-                            id, document, while: { running.withLockedValue { $0[id]?.number == number } }, merger)
+                            id, document, while: { running.withLockedValue { $0[id]?.number == number } }, merger,
+                            decisions)
                     }
                 }
                 let gone = running.withLockedValue { running in
@@ -184,7 +190,9 @@ final class CoordinatorService: Sendable {
     }
 
     private func pull(
-        _ id: AgentID, _ document: AgentDocument, while isWanted: @escaping @Sendable () -> Bool, _ merger: ReportMerger
+        _ id: AgentID, _ document: AgentDocument, while isWanted: @escaping @Sendable () -> Bool,
+        _ merger: ReportMerger,
+        _ decisions: DecisionClock
     ) async throws {
         guard let address = HostPort(document.peer) else {
             logger.error(
@@ -209,6 +217,7 @@ final class CoordinatorService: Sendable {
                             reply = try await client.reports(after: 0, blockMilliseconds: 0)
                         }
                         let ingested = try await merger.ingest(id, reply)
+                        if ingested.mayShowHeat { decisions.note() }
                         counters.withLockedValue {
                             $0.framesMerged += ingested.counted
                             $0.framesMissing += ingested.missing
@@ -266,37 +275,33 @@ final class CoordinatorService: Sendable {
     // MARK: Deciding
 
     private func decide(
-        _ merger: ReportMerger, _ publisher: HotSetPublisher, _ sources: SourceDirectory
+        _ turn: DecisionTurns.Kind, _ merger: ReportMerger, _ publisher: HotSetPublisher, _ sources: SourceDirectory
     ) async throws {
-        while true {
-            let turn = DecisionTurn(afterNanoseconds: NIODeadline.now().uptimeNanoseconds)
-            try await Task.sleep(for: turn.wait)
-            // What is submitted now is published later, so this is told of each turn.
-            let published = await publisher.metrics
-            counters.withLockedValue {
-                $0.publications = published.publications
-                $0.keysWaiting = published.waiting
-            }
-            let registry = subscriber.current
-            // Whether anything is hot or not, and also when off: the fleet follows no operator until there is a newer epoch.
-            if registry.isRegistryOlder { await publisher.beginEpoch() }
-            // Off, nothing is counted, so nothing can be said; external, someone else says it.
-            guard registry.mode != .off, !registry.isDetectionExternal else { continue }
-            let updates = await merger.decide(
-                rules: rules.withLockedValue { $0 }, sources: sources.current, pins: registry.pins, clock: clock.now,
-                isEarly: turn.isEarly)
-            let (listed, candidates) = await merger.sourceCounts
-            counters.withLockedValue {
-                $0.sources = listed
-                $0.sourceCandidates = candidates
-            }
-            guard !updates.isEmpty else { continue }
-            let refused = await publisher.submit(updates)
-            for refusal in refused.prefix(AgentLimits.refusalsLoggedMax) {
-                logger.warning("a change of the hot set is not published", metadata: ["reason": "\(refusal)"])
-            }
-            counters.withLockedValue { $0.changesRefused += refused.count }
+        // What is submitted now is published later, so this is told of each turn.
+        let published = await publisher.metrics
+        counters.withLockedValue {
+            $0.publications = published.publications
+            $0.keysWaiting = published.waiting
         }
+        let registry = subscriber.current
+        // Whether anything is hot or not, and also when off: the fleet follows no operator until there is a newer epoch.
+        if registry.isRegistryOlder { await publisher.beginEpoch() }
+        // Off, nothing is counted, so nothing can be said; external, someone else says it.
+        guard registry.mode != .off, !registry.isDetectionExternal else { return }
+        let updates = await merger.decide(
+            rules: rules.withLockedValue { $0 }, sources: sources.current, pins: registry.pins, clock: clock.now,
+            isEarly: turn == .early)
+        let (listed, candidates) = await merger.sourceCounts
+        counters.withLockedValue {
+            $0.sources = listed
+            $0.sourceCandidates = candidates
+        }
+        guard !updates.isEmpty else { return }
+        let refused = await publisher.submit(updates)
+        for refusal in refused.prefix(AgentLimits.refusalsLoggedMax) {
+            logger.warning("a change of the hot set is not published", metadata: ["reason": "\(refusal)"])
+        }
+        counters.withLockedValue { $0.changesRefused += refused.count }
     }
 }
 
@@ -350,6 +355,8 @@ actor ReportMerger {
         var counted = 0
         var repeated = 0
         var missing = 0
+        /// There is a new key that may be hot by now.
+        var mayShowHeat = false
         /// The agent that has already brought these frames under its own id: nothing was counted.
         var duplicateOf: AgentID?
     }
@@ -375,7 +382,9 @@ actor ReportMerger {
         counted[reply.epoch] = id
         duplicates.remove(id)
         positions[id] = (reply.epoch, reply.lastSequence)
-        return Ingested(counted: ingested.counted, repeated: ingested.repeated, missing: ingested.missing)
+        return Ingested(
+            counted: ingested.counted, repeated: ingested.repeated, missing: ingested.missing,
+            mayShowHeat: window.hasNewBusyKeys)
     }
 
     func forget(_ id: AgentID) {

@@ -9,6 +9,7 @@ import RedisProxy
 /// Collects what the event loops have counted: every half slice for the agent's own judgement, every slice for a report.
 actor ReportService {
     private let proxy: ProxyServer
+    private let counting: CountingNews
     private let store: ReportStore
     private let detector: LocalDetector
     private let budget: ReportBudget
@@ -27,10 +28,11 @@ actor ReportService {
     private let news = NIOLockedValueBox(News())
 
     init(
-        proxy: ProxyServer, store: ReportStore, bytesPerSecondMax: Int, logger: Logger,
+        proxy: ProxyServer, news: CountingNews, store: ReportStore, bytesPerSecondMax: Int, logger: Logger,
         onLocalHotKeys: @escaping @Sendable ([LocalHotKey]) -> Void
     ) {
         self.proxy = proxy
+        counting = news
         self.store = store
         self.logger = logger
         self.onLocalHotKeys = onLocalHotKeys
@@ -70,7 +72,8 @@ actor ReportService {
     }
 
     private func collect() async throws -> [SliceSummary] {
-        try await proxy.withRecorders { _, recorder in (recorder as? LoopCounter)?.drain() }.compactMap { $0 }
+        guard counting.take() else { return [] }
+        return try await proxy.withRecorders { _, recorder in (recorder as? LoopCounter)?.drain() }.compactMap { $0 }
     }
 
     private func judge(_ counted: [SliceSummary]) {
@@ -92,7 +95,7 @@ actor ReportService {
         halves = 0
         store.count(report.totals)
         do {
-            store.append(try report.encoded(), sequence: report.sequence)
+            store.append(try report.encoded(), sequence: report.sequence, hasCounts: report.totals != AccessTotals())
         } catch {
             // Its number is missing in the stream, so whoever pulls knows that a slice is.
             logger.error("a report could not be encoded", metadata: ["error": "\(error)"])

@@ -15,6 +15,8 @@ final class ReportStore: Sendable {
         var totals = AccessTotals()
         var waiters: [Waiter] = []
         var nextID: UInt64 = 0
+        /// The last frame in which something was counted; the one behind it says that this is over.
+        var lastCounts: UInt64 = 0
     }
     private let state: NIOLockedValueBox<State>
 
@@ -30,17 +32,22 @@ final class ReportStore: Sendable {
 
     func count(_ slice: AccessTotals) { state.withLockedValue { $0.totals.add(slice) } }
 
-    func append(_ frame: [UInt8], sequence: UInt64) {
+    /// Keeps a frame, and tells those who wait for it. Of frames in which nothing was counted, all but the first are told a few at
+    /// a time: an idle agent has nothing to say, and many of them would have the coordinator listen to it all the time.
+    func append(_ frame: [UInt8], sequence: UInt64, hasCounts: Bool) {
         let (reply, waiters) = state.withLockedValue { state in
             state.ring.append(frame, sequence: sequence)
-            let ready = state.waiters.filter { $0.after < sequence }
-            state.waiters.removeAll { $0.after < sequence }
+            if hasCounts { state.lastCounts = sequence }
+            let isNews = sequence <= state.lastCounts + 1
+            let owed = isNews ? 1 : UInt64(AgentLimits.idleFramesTold)
+            let ready = state.waiters.filter { $0.after + owed <= sequence }
+            state.waiters.removeAll { $0.after + owed <= sequence }
             return (state.ring, ready)
         }
         for waiter in waiters { waiter.promise.succeed(ReportsReply(reply, after: waiter.after)) }
     }
 
-    /// The frames above `after`; when there are none, waits for the next one up to `blockMilliseconds`.
+    /// The frames above `after`; when there are none, waits up to `blockMilliseconds` as ``append(_:sequence:hasCounts:)`` says.
     func reports(after: UInt64, blockMilliseconds: Int, on eventLoop: any EventLoop) -> EventLoopFuture<ReportsReply> {
         let promise = eventLoop.makePromise(of: ReportsReply.self)
         let id: UInt64? = state.withLockedValue { state in
@@ -55,7 +62,8 @@ final class ReportStore: Sendable {
             return state.nextID
         }
         if let id {
-            eventLoop.scheduleTask(in: .milliseconds(Int64(blockMilliseconds))) { self.giveUp(id) }
+            let limit = eventLoop.scheduleTask(in: .milliseconds(Int64(blockMilliseconds))) { self.giveUp(id) }
+            promise.futureResult.whenComplete { _ in limit.cancel() }
         }
         return promise.futureResult
     }

@@ -19,7 +19,7 @@ struct SecurityFiles: Sendable {
                     try await refresh()
                 }
             }
-            while true {
+            while !security.files.isEmpty {
                 try await Task.sleep(for: .milliseconds(AgentLimits.securityFilesCheckMilliseconds))
                 try await refresh()
             }

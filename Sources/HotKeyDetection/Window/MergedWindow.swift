@@ -82,6 +82,9 @@ public final class MergedWindow {
         return ingested
     }
 
+    /// Whether there are keys that count enough in one slice to be looked at, and that have no state yet.
+    public var hasNewBusyKeys: Bool { keys.hasNoted }
+
     /// Forgets an agent that has left. What it reported stays in the window until it is too old.
     public func remove(agent: String) {
         agents[agent] = nil

@@ -262,6 +262,8 @@ final class SlidingWindow {
         return taken
     }
 
+    var hasNoted: Bool { !noted.isEmpty }
+
     /// The entries that the next ``takeNoted()`` would return.
     var notedEntries: [Int] {
         noted.lazy.map { Int($0) }.filter { self.table.isPresent($0) && self.states[$0].isNoted }
