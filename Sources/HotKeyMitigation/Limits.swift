@@ -70,6 +70,26 @@ public enum HotKeyMitigationLimits {
     /// How long an agent goes on protecting a key for the longer lifetime after a rule made it shorter: agents read the
     /// registry again every 30 s even when no watch fired, so each has the new rule by then.
     public static let lifetimeShrinkHoldNanoseconds: UInt64 = 60_000_000_000
+    /// The part of what a node can carry that one key may take of it, where the number of its copies goes by heat and its rule names no
+    /// share.
+    public static let copyShareOfNode = 0.1
+    /// How long the number of copies rests after a change before it grows …
+    static let copyNumberRestNanoseconds: UInt64 = 5_000_000_000
+    /// … and for how long fewer must do before it shrinks.
+    static let copyNumberHoldNanoseconds: UInt64 = 30_000_000_000
+    /// By how much later than the coordinator the last agent acts on what is published.
+    static let copySettleNanoseconds: UInt64 = 200_000_000
+    /// How long after agents have been told to stop reading copies these are deleted: reads and fills that were on their way are over.
+    static let copyRemovalDelayNanoseconds: UInt64 = 1_000_000_000
+    /// Copies that nobody is to read any more are deleted after so long although that does not stand in the registry yet.
+    static let copyAnnouncementNanosecondsMax: UInt64 = 10_000_000_000
+    /// The pause after an attempt to fill or to delete copies, …
+    static let copyRetryNanoseconds: UInt64 = 250_000_000
+    /// of which nothing is heard after so long that it counts as failed, …
+    static let copyTaskNanosecondsMax: UInt64 = 5_000_000_000
+    /// … and how many there are: then a copy that could not be filled is left to its readers, and one that could not be deleted to its
+    /// expiry.
+    static let copyTriesMax = 4
 
     // Load
     /// The latency assumed of a node that has not answered yet.

@@ -6,8 +6,12 @@ public import HotKeyRegistry
 extension HotKeyPolicy {
     /// - Parameters:
     ///   - copies: an operator's or a source's wish; nil for the rule's.
+    ///   - copyState: what the coordinator says of the copies; nil where nobody manages them, and whoever finds one empty fills it.
     ///   - fleetCapMilliseconds: of the `control` document; the rule's own cap holds where it is lower.
-    public init(key: [UInt8], rule: Rule, kind: HotKind, copies: Int? = nil, fleetCapMilliseconds: Int) {
+    public init(
+        key: [UInt8], rule: Rule, kind: HotKind, copies: Int? = nil, copyState: CopyState? = nil,
+        fleetCapMilliseconds: Int
+    ) {
         var capNanoseconds = UInt64(min(rule.stalenessCapMilliseconds, fleetCapMilliseconds)) * 1_000_000
         // Whoever finds nothing makes what is missing: that it is there now should be seen soon, and asking anew a few times a
         // second costs the home next to nothing.
@@ -20,6 +24,7 @@ extension HotKeyPolicy {
         let lifetimes = HotKeyPolicy.split(capNanoseconds: capNanoseconds, kind: mitigation)
         self.init(
             key: key, kind: mitigation, copies: mitigation.usesCopies ? wantedCopies : 0,
+            readsCopies: copyState.map { $0 == .ready } ?? true,
             readsReplicas: mitigation.usesCopies && rule.replicaReads,
             localLifetimeNanoseconds: lifetimes.localLifetimeNanoseconds,
             copyLifetimeNanoseconds: lifetimes.copyLifetimeNanoseconds,
@@ -50,6 +55,14 @@ extension MitigationKind {
 }
 
 extension Rule {
+    /// How many reads a second one place (home or a copy) may have of one key, where the number of copies follows from it: a share of
+    /// what the home can carry, the rule's own or a tenth; where that is not measured, what makes a key hot.
+    public func readsPerPlace(homeAccessesPerSecond: Double?) -> Double {
+        guard let homeAccessesPerSecond else { return Double(thresholdPerSecond) }
+        let share = thresholdShareOfNode > 0 ? thresholdShareOfNode : HotKeyMitigationLimits.copyShareOfNode
+        return max(Double(thresholdFloorPerSecond), share * homeAccessesPerSecond)
+    }
+
     /// What is done with a key of that kind.
     public func action(for kind: HotKind) -> Action {
         let mitigation = MitigationKind(action, kind)

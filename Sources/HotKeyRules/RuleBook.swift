@@ -20,6 +20,9 @@ public struct RuleBook: Sendable {
         }
     }
 
+    /// Whether what nodes can carry has to be measured: for a threshold or for a number of copies.
+    public var needsCapacities: Bool { detection.needsCapacities || document.rules.contains(where: \.copiesByHeat) }
+
     /// The rule that applies to a key: of those that match, the one with the most specific pattern. Nil when none matches.
     public func rule(for key: [UInt8]) -> Rule? {
         detection.match(key).map { document.rules[$0.position] }

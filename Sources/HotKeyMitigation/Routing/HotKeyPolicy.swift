@@ -21,6 +21,8 @@ public struct HotKeyPolicy: Sendable, Hashable {
     public var kind: MitigationKind
     /// The number of copies wanted besides home; 0 is none. Counted up to `HotKeyMitigationLimits.copiesMax`.
     public var copies: Int
+    /// Whether they may be read and, where one is found empty, filled; otherwise this agent only leaves its tombstones in them.
+    public var readsCopies: Bool
     /// Whether the replicas of a Redis Cluster may be read, where no copies are made.
     public var readsReplicas: Bool
     /// How long a local reply may be served after its request was sent.
@@ -31,12 +33,13 @@ public struct HotKeyPolicy: Sendable, Hashable {
     public var staleOnErrorNanoseconds: UInt64
 
     public init(
-        key: [UInt8], kind: MitigationKind, copies: Int, readsReplicas: Bool = false, localLifetimeNanoseconds: UInt64,
-        copyLifetimeNanoseconds: UInt64, staleOnErrorNanoseconds: UInt64
+        key: [UInt8], kind: MitigationKind, copies: Int, readsCopies: Bool = true, readsReplicas: Bool = false,
+        localLifetimeNanoseconds: UInt64, copyLifetimeNanoseconds: UInt64, staleOnErrorNanoseconds: UInt64
     ) {
         self.key = key
         self.kind = kind
         self.copies = copies
+        self.readsCopies = readsCopies
         self.readsReplicas = readsReplicas
         self.localLifetimeNanoseconds = localLifetimeNanoseconds
         self.copyLifetimeNanoseconds = copyLifetimeNanoseconds

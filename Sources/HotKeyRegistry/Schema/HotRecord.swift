@@ -28,6 +28,18 @@ public enum HotKind: String, Codable, Sendable, Hashable, CaseIterable {
     public init(from decoder: any Decoder) throws { try self.init(wordFrom: decoder) }
 }
 
+/// Where the copies of a key are on their way from nothing to being read and back.
+public enum CopyState: String, Codable, Sendable, Hashable, CaseIterable {
+    /// Agents leave tombstones in them and read none.
+    case warming
+    /// They are there: agents read them, and fill again what has expired.
+    case ready
+    /// Agents read and fill none; they are deleted next.
+    case leaving
+
+    public init(from decoder: any Decoder) throws { try self.init(wordFrom: decoder) }
+}
+
 /// What is known of one key that is not cold, as it stands in its bucket.
 public struct HotRecord: Codable, Sendable, Hashable, Validating {
     public var key: KeyName
@@ -43,6 +55,9 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
     public var errorPerSecond: Double
     /// Copies beside the original; nil for what the key's rule says.
     public var copies: Int?
+    /// What becomes of the ``copies``, which are given then; nil where nobody manages them: there are none, or agents fill what they find
+    /// empty.
+    public var copyState: CopyState?
     /// Who proposed the key: `agents`, or the name of a node under `sources/`.
     public var sources: [String]
     /// When it became hot, by the coordinator's clock.
@@ -51,7 +66,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
     public init(
         key: KeyName, state: HotState, kind: HotKind = .read, readsPerSecond: Double = 0, writesPerSecond: Double = 0,
         bytesPerSecond: Double = 0, missesPerSecond: Double = 0, errorPerSecond: Double = 0, copies: Int? = nil,
-        sources: [String] = [], since: Timestamp
+        copyState: CopyState? = nil, sources: [String] = [], since: Timestamp
     ) {
         self.key = key
         self.state = state
@@ -62,6 +77,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
         self.missesPerSecond = missesPerSecond
         self.errorPerSecond = errorPerSecond
         self.copies = copies
+        self.copyState = copyState
         self.sources = sources
         self.since = since
     }
@@ -69,7 +85,11 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
     /// Whether the two differ in what agents act on. Rates and times alone are not worth a publication.
     public func differsInState(from other: HotRecord) -> Bool {
         state != other.state || kind != other.kind || copies != other.copies
+            || copyState != other.copyState
     }
+
+    /// A key that is cold by itself: the record only says what becomes of its copies, because it is pinned or was hot a moment ago.
+    public var isOnlyOfCopies: Bool { state == .candidate && copyState != nil && sources.isEmpty }
 
     /// Whether this record is worth a publication over the one that stands there: a difference in state, or a source that has not
     /// named the key before.
@@ -79,7 +99,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
 
     enum CodingKeys: String, CodingKey, CaseIterable {
         case key, state, kind, readsPerSecond, writesPerSecond, bytesPerSecond, missesPerSecond, errorPerSecond, copies,
-            sources, since
+            copyState, sources, since
     }
 
     public init(from decoder: any Decoder) throws {
@@ -96,6 +116,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
         missesPerSecond = try fields.decode(.missesPerSecond, default: 0)
         errorPerSecond = try fields.decode(.errorPerSecond, default: 0)
         copies = try fields.decodeIfPresent(Int.self, forKey: .copies)
+        copyState = try fields.decodeIfPresent(CopyState.self, forKey: .copyState)
         sources = try fields.decode(.sources, default: [])
         since = try fields.decode(Timestamp.self, forKey: .since)
     }
@@ -116,6 +137,7 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
         if missesPerSecond != 0 { try fields.encode(missesPerSecond, forKey: .missesPerSecond) }
         if errorPerSecond != 0 { try fields.encode(errorPerSecond, forKey: .errorPerSecond) }
         try fields.encodeIfPresent(copies, forKey: .copies)
+        try fields.encodeIfPresent(copyState, forKey: .copyState)
         if !sources.isEmpty { try fields.encode(sources, forKey: .sources) }
         try fields.encode(since, forKey: .since)
     }
@@ -131,6 +153,9 @@ public struct HotRecord: Codable, Sendable, Hashable, Validating {
             try require(rate >= 0 && rate <= 1e15, .field(name), expected: "a rate of 0 or more")
         }
         if let copies { try require(copies, in: 0...RegistryLimits.copiesMax, "copies") }
+        try require(
+            copyState == nil || (copies ?? 0) > 0, "copyState",
+            expected: "\"copies\" of 1 or more beside it: a state of copies without a number says nothing")
         try require(
             sources.count <= RegistryLimits.sourceNamesPerRecordMax
                 && sources.allSatisfy { ZnodeName.isValid($0, bytesMax: RegistryLimits.agentIDBytesMax) },
@@ -156,7 +181,7 @@ public struct HotChange: Codable, Sendable, Hashable {
     /// record still refuses it.
     private enum CodingKeys: String, CodingKey, CaseIterable {
         case version, key, state, kind, readsPerSecond, writesPerSecond, bytesPerSecond, missesPerSecond,
-            errorPerSecond, copies, sources, since
+            errorPerSecond, copies, copyState, sources, since
     }
 
     public init(from decoder: any Decoder) throws {
@@ -178,6 +203,7 @@ public struct HotChange: Codable, Sendable, Hashable {
             missesPerSecond: try fields.decode(.missesPerSecond, default: 0),
             errorPerSecond: try fields.decode(.errorPerSecond, default: 0),
             copies: try fields.decodeIfPresent(Int.self, forKey: .copies),
+            copyState: try fields.decodeIfPresent(CopyState.self, forKey: .copyState),
             sources: try fields.decode(.sources, default: []),
             since: try fields.decode(Timestamp.self, forKey: .since))
         try record?.validate()

@@ -81,6 +81,7 @@ struct HotScanner {
         guard take("{") else { return nil }
         var bytesPerSecond = 0.0
         var copies: Int64?
+        var copyState: CopyState?
         var errorPerSecond = 0.0
         if take("\"bytesPerSecond\":") {
             guard let value = number(), take(",") else { return nil }
@@ -89,6 +90,10 @@ struct HotScanner {
         if take("\"copies\":") {
             guard let value = integer(), take(",") else { return nil }
             copies = value
+        }
+        if take("\"copyState\":") {
+            guard let value = self.copyState(), take(",") else { return nil }
+            copyState = value
         }
         if take("\"errorPerSecond\":") {
             guard let value = number(), take(",") else { return nil }
@@ -116,7 +121,7 @@ struct HotScanner {
         let record = HotRecord(
             key: key, state: state, kind: kind, readsPerSecond: readsPerSecond, writesPerSecond: writesPerSecond,
             bytesPerSecond: bytesPerSecond, missesPerSecond: missesPerSecond, errorPerSecond: errorPerSecond,
-            copies: copies.map(Int.init), sources: sources, since: since)
+            copies: copies.map(Int.init), copyState: copyState, sources: sources, since: since)
         guard (try? record.validate()) != nil else { return nil }
         return record
     }
@@ -155,6 +160,12 @@ struct HotScanner {
         if take("\"write\"") { return .write }
         if take("\"big\"") { return .big }
         return take("\"missing\"") ? .missing : nil
+    }
+
+    private mutating func copyState() -> CopyState? {
+        if take("\"ready\"") { return .ready }
+        if take("\"warming\"") { return .warming }
+        return take("\"leaving\"") ? .leaving : nil
     }
 
     private mutating func state() -> HotState? {

@@ -82,8 +82,10 @@ public struct Rule: Codable, Sendable, Hashable {
     /// From this share of reads that find nothing on, a key is missing-hot: never copied, and its absence is cached shortly.
     public var missingHotRatio: Double
     public var action: Action
-    /// Copies beside the original.
+    /// Copies beside the original; with ``copiesByHeat`` the most there may be.
     public var copies: Int
+    /// The coordinator takes as many copies as the key's reads need, by what its home node can carry as measured.
+    public var copiesByHeat: Bool
     /// In a Redis Cluster, where copies are not made, reads that the action would spread over copies go to the replicas of the key's
     /// slot as well, as far as these are known to be within the staleness cap.
     public var replicaReads: Bool
@@ -97,7 +99,8 @@ public struct Rule: Codable, Sendable, Hashable {
         windowMilliseconds: Int = 1_000, confirmSlices: Int = 2, confirmOfSlices: Int = 3, instantMultiple: Double = 10,
         leaveRatio: Double = 0.4, coolDownSeconds: Double = 15,
         minimumHotSeconds: Double = 30, reentrySeconds: Double = 60, writeHotRatio: Double = 0.1,
-        missingHotRatio: Double = 0.8, action: Action = .both, copies: Int = 3, replicaReads: Bool = false,
+        missingHotRatio: Double = 0.8, action: Action = .both, copies: Int = 3, copiesByHeat: Bool = false,
+        replicaReads: Bool = false,
         stalenessCapMilliseconds: Int = 1_000,
         staleOnErrorCapSeconds: Double = 60
     ) {
@@ -118,6 +121,7 @@ public struct Rule: Codable, Sendable, Hashable {
         self.missingHotRatio = missingHotRatio
         self.action = action
         self.copies = copies
+        self.copiesByHeat = copiesByHeat
         self.replicaReads = replicaReads
         self.stalenessCapMilliseconds = stalenessCapMilliseconds
         self.staleOnErrorCapSeconds = staleOnErrorCapSeconds
@@ -127,7 +131,7 @@ public struct Rule: Codable, Sendable, Hashable {
         case pattern, thresholdPerSecond, thresholdShareOfNode, thresholdFloorPerSecond, thresholdBytesPerSecond,
             windowMilliseconds, confirmSlices, confirmOfSlices, instantMultiple, leaveRatio, coolDownSeconds,
             minimumHotSeconds, reentrySeconds, writeHotRatio, missingHotRatio, action, copies,
-            replicaReads,
+            copiesByHeat, replicaReads,
             stalenessCapMilliseconds, staleOnErrorCapSeconds
     }
 
@@ -150,6 +154,7 @@ public struct Rule: Codable, Sendable, Hashable {
         missingHotRatio = try fields.decode(.missingHotRatio, default: missingHotRatio)
         action = try fields.decode(.action, default: action)
         copies = try fields.decode(.copies, default: copies)
+        copiesByHeat = try fields.decode(.copiesByHeat, default: copiesByHeat)
         replicaReads = try fields.decode(.replicaReads, default: replicaReads)
         stalenessCapMilliseconds = try fields.decode(.stalenessCapMilliseconds, default: stalenessCapMilliseconds)
         staleOnErrorCapSeconds = try fields.decode(.staleOnErrorCapSeconds, default: staleOnErrorCapSeconds)
@@ -184,6 +189,7 @@ private struct StatedRule: Encodable {
         try state(\.missingHotRatio, .missingHotRatio)
         try state(\.action, .action)
         try state(\.copies, .copies)
+        try state(\.copiesByHeat, .copiesByHeat)
         try state(\.replicaReads, .replicaReads)
         try state(\.stalenessCapMilliseconds, .stalenessCapMilliseconds)
         try state(\.staleOnErrorCapSeconds, .staleOnErrorCapSeconds)

@@ -52,7 +52,9 @@ public struct RegistrySnapshot: Sendable {
         for pin in pins?.pins ?? [] where !pin.isExpired(at: now) {
             // The record stays with a key that is pinned and hot, even when an expired or older deny names it too.
             let record = hot[pin.key].flatMap { $0.state.isActedUpon ? $0 : nil }
-            result[pin.key] = EffectiveHotKey(key: pin.key, record: record, pin: pin)
+            var effective = EffectiveHotKey(key: pin.key, record: record, pin: pin)
+            effective.managedCopies = hot[pin.key].flatMap { ManagedCopies($0) }
+            result[pin.key] = effective
         }
         return result
     }
@@ -83,11 +85,32 @@ public struct EffectiveHotKey: Sendable, Hashable {
         self.key = key
         self.record = record
         self.pin = pin
+        managedCopies = record.flatMap { ManagedCopies($0) }
     }
 
-    /// The pin's, otherwise the record's; nil for what the key's rule says.
-    public var copies: Int? { pin?.copies ?? record?.copies }
+    /// What the coordinator does about its copies; nil where it does nothing, and for keys that are to have none.
+    public var managedCopies: ManagedCopies?
+
+    /// The pin's, otherwise the record's; nil for what the key's rule says. Of copies that the coordinator manages no more than it says:
+    /// an operator's later wish for more is its to fulfil.
+    public var copies: Int? {
+        guard let managedCopies else { return pin?.copies ?? record?.copies }
+        return min(pin?.copies ?? managedCopies.copies, managedCopies.copies)
+    }
     public var kind: HotKind { record?.kind ?? .read }
+}
+
+/// How many copies a key has by its record, and where these are on their way.
+public struct ManagedCopies: Sendable, Hashable {
+    public var copies: Int
+    public var state: CopyState
+
+    /// Nil for a record that says nothing of it.
+    public init?(_ record: HotRecord) {
+        guard let state = record.copyState, let copies = record.copies else { return nil }
+        self.copies = copies
+        self.state = state
+    }
 }
 
 /// Versions of the znodes; nil where none was read.
