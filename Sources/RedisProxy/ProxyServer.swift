@@ -39,7 +39,7 @@ public final class ProxyServer: Sendable {
 
     private let configuration: ProxyConfiguration
     private let logger: Logger
-    private let loops: [NIOLoopBound<ProxyLoop>]
+    let loops: [NIOLoopBound<ProxyLoop>]
     private let descriptors: DescriptorReserve
     private let state = NIOLockedValueBox(State())
 
@@ -317,7 +317,7 @@ public final class ProxyServer: Sendable {
         descriptors.letGo()
     }
 
-    private func checkNotStopped() throws {
+    func checkNotStopped() throws {
         if state.withLockedValue({ $0.isStopped }) {
             throw RedisProxyError(.stopped, "the proxy has been shut down; make a new one")
         }

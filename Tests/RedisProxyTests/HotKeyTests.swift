@@ -205,6 +205,64 @@ extension ProxyTests {
             }
         }
 
+        @Test func copiesThatAreNotReadyGetTombstonesAndNoReads() async throws {
+            try await Rig.with { rig in
+                let key = rig.key(on: 0, "warming")
+                let places = rig.places(key)
+                let client = try await rig.client()
+                try await client.command("SET", key, "value")
+                var policy = hot(key, .copies, capMilliseconds: 300)
+                policy.readsCopies = false
+                try await rig.apply(.mitigate, [policy])
+                try await client.command("SET", key, "newer")
+                for (number, node) in places.enumerated().dropFirst() {
+                    #expect(try await rig.direct(node, "GET", "__hkcopy:\(number):\(key)") == .text("t"))
+                }
+                // A tombstone's lifetime and more.
+                let start = ContinuousClock.now
+                while ContinuousClock.now - start < .milliseconds(700) {
+                    #expect(try await client.command("GET", key) == .text("newer"))
+                }
+                let statistics = try await rig.server.statistics()
+                #expect(statistics.copyReads == 0 && statistics.copyMisses == 0 && statistics.copyFills == 0)
+                await client.close()
+            }
+        }
+
+        @Test func copiesAreFilledAndDeletedOnRequest() async throws {
+            try await Rig.with { rig in
+                let key = rig.key(on: 2, "managed")
+                let places = rig.places(key)
+                func copies() async throws -> [RedisTestValue] {
+                    var found: [RedisTestValue] = []
+                    for (number, node) in places.enumerated().dropFirst() {
+                        found.append(try await rig.direct(node, "GET", "__hkcopy:\(number):\(key)"))
+                    }
+                    return found
+                }
+                try await rig.direct(places[0], "SET", key, "value")
+                #expect(try await rig.server.fillCopies(of: Array(key.utf8)) == false, "nobody leaves tombstones there")
+                var policy = hot(key, .copies, capMilliseconds: 30_000)
+                policy.readsCopies = false
+                try await rig.apply(.mitigate, [policy])
+                try await eventually("the nodes' clocks are known, and the copies filled") {
+                    try await rig.server.fillCopies(of: Array(key.utf8))
+                }
+                #expect(try await copies() == [.text("vvalue"), .text("vvalue")])
+                // What is there stays.
+                try await rig.direct(places[0], "SET", key, "newer")
+                #expect(try await rig.server.fillCopies(of: Array(key.utf8)))
+                #expect(try await copies() == [.text("vvalue"), .text("vvalue")])
+                #expect(try await rig.server.removeCopies(2...2, of: Array(key.utf8)))
+                #expect(try await copies() == [.text("vvalue"), .nullBulk])
+                try await rig.apply(.mitigate, [])
+                #expect(try await rig.server.removeCopies(1...7, of: Array(key.utf8)))
+                #expect(try await copies() == [.nullBulk, .nullBulk])
+                #expect(try await rig.server.statistics().copiesRemoved == 2)
+                try await rig.direct(places[0], "DEL", key)
+            }
+        }
+
         @Test func aWriteLeavesTombstonesBeforeItIsAnswered() async throws {
             try await Rig.with { rig in
                 let key = rig.key(on: 1, "tomb")

@@ -14,8 +14,8 @@ final class HotRead: UpstreamRequest {
         case replica(ReplicaReads.Replica, heldUntil: UInt64)
     }
 
-    private let loop: ProxyLoop
-    private let key: [UInt8]
+    let loop: ProxyLoop
+    let key: [UInt8]
     private let command: [UInt8]
     /// Only `GET` can be answered from a copy: a copy holds a string.
     private let isGet: Bool
@@ -36,8 +36,8 @@ final class HotRead: UpstreamRequest {
     private var triedCopies: Set<Int> = []
     /// Whether its client counts it among its reads that went elsewhere than to home.
     private var isAstray = false
-    /// A copy that was found empty and should get the value.
-    private var emptyCopy: Int?
+    /// Which copies get the value.
+    var filling = CopyFilling.nothing
     /// Whether home may be asked over its tracking connection.
     private var mayTrack = true
     /// What was asked so, and when.
@@ -83,7 +83,7 @@ final class HotRead: UpstreamRequest {
         guard let chosen, chosen > 0 else { return tryHome() }
         guard isTrackedFill(home) else { return tryCopy(chosen, copies[chosen - 1]) }
         // Kept up for when home is down.
-        emptyCopy = chosen
+        filling = .one(chosen)
         tryHome()
     }
 
@@ -92,12 +92,12 @@ final class HotRead: UpstreamRequest {
         mayTrack && token != nil && TrackedReply.canServe(command, version) && loop.tracking.isTracking(home)
     }
 
-    private func tryHome() {
+    func tryHome() {
         place = .home
         hasTriedHome = true
         let home = loop.home(key)
         // Who fills a copy hears of changes for it.
-        if isTrackedFill(home) || mayTrack && emptyCopy != nil && loop.tracking.isTracking(home) {
+        if isTrackedFill(home) || mayTrack && filling.isAny && loop.tracking.isTracking(home) {
             return ask(tracking: home)
         }
         let failure = command.withUnsafeBytes {
@@ -115,7 +115,7 @@ final class HotRead: UpstreamRequest {
         let question = TrackedQuestion(
             key: key, command: command, version: version,
             ageNanosecondsMax: token == nil ? copyLifetimeNanoseconds : localLifetimeNanoseconds,
-            copyLifetimeNanoseconds: emptyCopy == nil ? nil : copyLifetimeNanoseconds)
+            copyLifetimeNanoseconds: filling.isAny ? copyLifetimeNanoseconds : nil)
         loop.tracking.ask(question, of: home.node, for: self)
     }
 
@@ -150,6 +150,7 @@ final class HotRead: UpstreamRequest {
     private func giveUp(_ failure: UpstreamFailure) {
         guard let (home, _) = tracked else { return }
         tracked = nil
+        if filling.isOver(succeeded: false) { return }
         let text = failure.text(home.node)
         if let token { for read in loop.takeWaiting(token) { read.sink.fail(text) } }
         if isAstray { sink.session?.readsAstray -= 1 }
@@ -218,7 +219,7 @@ final class HotRead: UpstreamRequest {
             fail(.notServing(reply.errorText), loop.home(key).node)
             return
         }
-        if let emptyCopy { fill(emptyCopy, with: reply, homeReadSentAt: sentAt) }
+        if filling.isAny { fillCopies(with: reply, homeReadSentAt: sentAt) }
         guard token != nil || isAstray else {
             sink.deliver(reply)
             return
@@ -240,7 +241,7 @@ final class HotRead: UpstreamRequest {
             endFlight(value.readableBytes, value, sentAt, ageNanosecondsMax: copyLifetimeNanoseconds)
         case .nothing:
             loop.statistics.copyMisses &+= 1
-            emptyCopy = number
+            filling = .one(number)
             tryHomeOrNext()
         case .unusable:
             loop.statistics.copyMisses &+= 1
@@ -307,6 +308,7 @@ final class HotRead: UpstreamRequest {
     }
 
     override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) {
+        if filling.isOver(succeeded: false) { return }
         if case .home = place { homeFailure = failure }
         tryNext(after: homeFailure ?? failure, homeFailure == nil ? node : loop.home(key).node)
     }
@@ -340,38 +342,10 @@ final class HotRead: UpstreamRequest {
             sink.fail(text)
         }
     }
-
-    /// Stores the value in a copy that had none. Nobody waits for it; `NX` and the expiry in the node's own time keep it from
-    /// doing harm when it is late (``CopyLease``).
-    private func fill(_ number: Int, with reply: ReplyView, homeReadSentAt: UInt64) {
-        guard let index = loop.hotIndex(of: key), let stored = StoredCopy.encode(reply.bytes),
-            stored.count <= loop.configuration.cacheValueBytesMax
-        else { return }
-        let copies = loop.copyNodes(of: key)
-        guard number <= copies.count else { return }
-        let node = copies[number - 1]
-        guard
-            let expiry = node.lease.fillExpiryMilliseconds(
-                homeReadSentAt: homeReadSentAt, copyLifetimeNanoseconds: loop.table[index].copyLifetimeNanoseconds,
-                now: loop.now)
-        else { return }
-        var set = ByteBuffer()
-        RESPWriter.writeCommand(
-            [
-                Array("SET".utf8), CopyCodec.name(key: key, copy: number), stored,
-                Array("NX".utf8), Array("PXAT".utf8), Array(String(expiry).utf8),
-            ], to: &set)
-        let request = ClosureRequest { [loop] result in
-            if case .reply(let view, _) = result, view.bytes[0] == UInt8(ascii: "+") {
-                loop.statistics.copyFills &+= 1
-            }
-        }
-        _ = set.withUnsafeReadableBytes { node.send($0, .request(request), .resp2) }
-    }
 }
 
 /// What a `GET` of a copy brought.
-private enum StoredCopy {
+enum StoredCopy {
     case value(UnsafeRawBufferPointer)
     /// Home had no such key.
     case missing

@@ -215,7 +215,8 @@ extension ProxyLoop {
 
     /// Whether this agent may read copy `number` of the key at `index`, which lies on `node`.
     func mayRead(copy number: Int, of index: Int, on node: NodeState) -> Bool {
-        node.isUsable && gates[index].readable(copy: number, nodeQuarantinedAt: node.copiesQuarantinedAt, now: now)
+        table[index].readsCopies && node.isUsable
+            && gates[index].readable(copy: number, nodeQuarantinedAt: node.copiesQuarantinedAt, now: now)
     }
 
     /// A node's clock was set. Set back, it lets the copies that it holds live on past the staleness cap, for every agent; so

@@ -20,6 +20,8 @@ public struct ProxyStatistics: Sendable {
     /// Reads that found no value in the copy they chose.
     public var copyMisses: UInt64 = 0
     public var copyFills: UInt64 = 0
+    /// Copies that were there and have been deleted.
+    public var copiesRemoved: UInt64 = 0
     /// Reads answered with the last known value because the home could not be reached.
     public var staleAnswers: UInt64 = 0
     /// While the fleet only observes: reads of hot keys, and how many of them acting would have kept from their home, by what
@@ -62,6 +64,7 @@ public struct ProxyStatistics: Sendable {
         total.replicaReads += part.replicaReads
         total.copyMisses += part.copyMisses
         total.copyFills += part.copyFills
+        total.copiesRemoved += part.copiesRemoved
         total.staleAnswers += part.staleAnswers
         total.observedHotReads += part.observedHotReads
         total.observedLocalSavings += part.observedLocalSavings

@@ -1,0 +1,84 @@
+import HotKeyMitigation
+import NIOCore
+import RESP
+
+/// Filling and deleting a key's copies on behalf of whoever manages them for the fleet; no client waits.
+extension ProxyLoop {
+    /// Reads home and stores its value in every copy, as a read that finds one empty does.
+    /// - Parameter done: told once whether it is done; false too while this agent does not act on the key.
+    func fillCopies(of key: [UInt8], done: @escaping (Bool) -> Void) {
+        updateNow()
+        guard !isShutDown, let index = hotIndex(of: key), table[index].kind.usesCopies, !copyNodes(of: key).isEmpty
+        else { return done(false) }
+        var get = ByteBuffer()
+        RESPWriter.writeCommand([Array("GET".utf8), key], to: &get)
+        let read = HotRead(
+            loop: self, key: key, command: Array(get.readableBytesView), isGet: true, version: .resp2, counter: 0,
+            sink: .none, token: nil, localLifetimeNanoseconds: 0,
+            copyLifetimeNanoseconds: table[index].copyLifetimeNanoseconds)
+        read.filling = .all(done)
+        read.tryHome()
+    }
+
+    /// Deletes those copies of a key, whether this agent acts on it or not. A copy may go at any time, a tombstone too
+    /// (``CopyReadGate``), so nothing has to be waited for.
+    func removeCopies(_ numbers: ClosedRange<Int>, of key: [UInt8], done: @escaping (Bool) -> Void) {
+        updateNow()
+        guard !isShutDown, let placement, nodes.count > 1 else { return done(!isShutDown) }
+        let count = min(numbers.upperBound + 1, nodes.count)
+        let places = key.withUnsafeBytes { placement.successors($0, count: count) }
+        var left = 1
+        var succeeded = true
+        func one(_ isDeleted: Bool) {
+            succeeded = succeeded && isDeleted
+            left -= 1
+            if left == 0 { done(succeeded) }
+        }
+        for number in numbers where number < places.count {
+            left += 1
+            deleteCopy(CopyCodec.name(key: key, copy: number), on: nodes[places[number]], done: one)
+        }
+        one(true)
+    }
+
+    private func deleteCopy(_ name: [UInt8], on node: NodeState, done: @escaping (Bool) -> Void) {
+        var delete = ByteBuffer()
+        RESPWriter.writeCommand([Array("DEL".utf8), name], to: &delete)
+        let request = ClosureRequest { [self] result in
+            guard case .reply(let view, _) = result, !view.isError else { return done(false) }
+            if view.bytes.count > 1, view.bytes[1] == UInt8(ascii: "1") { statistics.copiesRemoved &+= 1 }
+            done(true)
+        }
+        let failure = delete.withUnsafeReadableBytes { node.send($0, .request(request), .resp2) }
+        if failure != nil { done(false) }
+    }
+}
+
+extension ProxyServer {
+    /// Stores the value that the key's home has now in all of its copies.
+    ///
+    /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
+    /// - Returns: whether every copy whose node can be asked has been. False too while the snapshot in force gives the key no copies.
+    public func fillCopies(of key: [UInt8]) async throws -> Bool {
+        try await onLoop(of: key) { loop, done in loop.fillCopies(of: key, done: done) }
+    }
+
+    /// Deletes copies of a key by their numbers, which count from 1.
+    ///
+    /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
+    /// - Returns: whether they are gone.
+    public func removeCopies(_ numbers: ClosedRange<Int>, of key: [UInt8]) async throws -> Bool {
+        try await onLoop(of: key) { loop, done in loop.removeCopies(numbers, of: key, done: done) }
+    }
+
+    private func onLoop(
+        of key: [UInt8], _ body: @escaping @Sendable (ProxyLoop, @escaping (Bool) -> Void) -> Void
+    ) async throws -> Bool {
+        try checkNotStopped()
+        let number = key.withUnsafeBytes { FastHash.hash($0, seed: 0) } % UInt64(loops.count)
+        let loop = loops[Int(number)]
+        let promise = loop.eventLoop.makePromise(of: Bool.self)
+        loop.eventLoop.execute { body(loop.value) { promise.succeed($0) } }
+        return try await promise.futureResult.get()
+    }
+}
