@@ -43,6 +43,10 @@ enum AgentLimits {
     /// Frames without counts that are told at once, where something else is not told before: so many may come late to the
     /// coordinator (`DetectionLimits.lateSlices`).
     static let idleFramesTold = 3
+    /// How often the coordinator looks at how many copies a key needs by its heat.
+    static let copyNumberNanoseconds: UInt64 = 1_000_000_000
+    /// Keys whose copies are filled or deleted at one time.
+    static let copyTasksMax = 128
     /// Waiting `HK.REPORTS` calls.
     static let reportWaitersMax = 1_000
 }

@@ -120,7 +120,7 @@ public struct AgentRuntime: Service {
                     settings: configuration.scan, upstream: security.upstream,
                     requestTimeoutMilliseconds: configuration.upstream.requestTimeoutMilliseconds, store: store,
                     paths: paths, id: id, subscriber: subscriber, group: group, clock: clock, logger: logger),
-                logger: logger)
+                proxy: proxy, logger: logger)
         // Random, so that no two starts of any agents share one: by it the coordinator tells one agent under two ids.
         let reports = ReportStore(epoch: UInt64.random(in: 1...UInt64(Int64.max)))
         // The report service tells the acting service of local hot keys, which tells the report service of rules: one of the two

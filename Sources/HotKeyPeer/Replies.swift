@@ -163,6 +163,8 @@ public struct KeyStatus: Codable, Sendable, Hashable {
     public var missesPerSecond: Double?
     public var errorPerSecond: Double?
     public var copies: Int
+    /// `warming`, `ready` or `leaving`; nil where nobody manages copies of it, and from an agent that is too old to say.
+    public var copyState: String?
     public var sources: [String]
     /// When it became hot, RFC 3339.
     public var since: String?
@@ -177,8 +179,8 @@ public struct KeyStatus: Codable, Sendable, Hashable {
 
     public init(
         key: PeerKey, state: String, kind: String?, readsPerSecond: Double?, writesPerSecond: Double?,
-        missesPerSecond: Double?, errorPerSecond: Double?, copies: Int, sources: [String], since: String?,
-        action: String,
+        missesPerSecond: Double?, errorPerSecond: Double?, copies: Int, copyState: String? = nil,
+        sources: [String], since: String?, action: String,
         isLocalDecision: Bool, reason: String?
     ) {
         self.key = key
@@ -189,6 +191,7 @@ public struct KeyStatus: Codable, Sendable, Hashable {
         self.missesPerSecond = missesPerSecond
         self.errorPerSecond = errorPerSecond
         self.copies = copies
+        self.copyState = copyState
         self.sources = sources
         self.since = since
         self.action = action
@@ -227,19 +230,22 @@ public struct RouteStatus: Codable, Sendable, Hashable {
     public var slot: Int?
     public var copies: [Place]
     public var readableCopies: [Place]
+    /// As in ``KeyStatus/copyState``.
+    public var copyState: String?
     public var isHot: Bool
     /// `local-cache`, `copies` or `home`.
     public var reading: String
 
     public init(
-        key: PeerKey, home: Place, slot: Int? = nil, copies: [Place], readableCopies: [Place], isHot: Bool,
-        reading: String
+        key: PeerKey, home: Place, slot: Int? = nil, copies: [Place], readableCopies: [Place],
+        copyState: String? = nil, isHot: Bool, reading: String
     ) {
         self.key = key
         self.home = home
         self.slot = slot
         self.copies = copies
         self.readableCopies = readableCopies
+        self.copyState = copyState
         self.isHot = isHot
         self.reading = reading
     }

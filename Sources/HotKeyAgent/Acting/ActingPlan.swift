@@ -14,6 +14,8 @@ struct ActingKey: Sendable, Hashable {
     /// nil for keys that are only pinned, and for this agent's own decisions.
     var record: HotRecord?
     var pin: PinEntry?
+    /// What the coordinator does about its copies.
+    var copyState: CopyState?
     var action: Rule.Action
     var policy: HotKeyPolicy
     /// This agent's own counts alone make it hot; the coordinator has not spoken.
@@ -48,15 +50,19 @@ struct ActingPlan: Sendable {
             let state: ActingKey.State =
                 hot.pin != nil ? .pinned : hot.record?.state == .cooling ? .cooling : .hot
             keys[name] = Self.key(
-                name, state, hot.kind, record: hot.record, pin: hot.pin, copies: hot.copies, rules, cap)
+                name, state, hot.kind, record: hot.record, pin: hot.pin, copies: hot.copies,
+                hot.managedCopies?.state, rules, cap)
         }
         let pinned = Set((snapshot.pins?.pins ?? []).filter { !$0.isExpired(at: now) }.map(\.key))
         denied = Set((snapshot.pins?.denies ?? []).filter { !$0.isExpired(at: now) }.map(\.key)).subtracting(pinned)
         // Decisions that are somebody else's are not taken here either: nothing would ever end or confirm them.
         let ownDecisions = snapshot.isDetectionExternal ? [] : local
         for hot in ownDecisions where keys[hot.key] == nil && !denied.contains(hot.key) {
+            // Copies are the coordinator's matter, which would not know of these; as long as nobody is heard of it, they are filled by
+            // whoever finds them empty.
             var key = Self.key(
-                hot.key, hot.isCooling ? .cooling : .hot, hot.kind, record: nil, pin: nil, copies: nil, rules, cap)
+                hot.key, hot.isCooling ? .cooling : .hot, hot.kind, record: nil, pin: nil,
+                copies: snapshot.view == .fresh ? 0 : nil, nil, rules, cap)
             key.isLocalDecision = true
             keys[hot.key] = key
         }
@@ -66,14 +72,16 @@ struct ActingPlan: Sendable {
 
     private static func key(
         _ name: KeyName, _ state: ActingKey.State, _ kind: HotKind, record: HotRecord?, pin: PinEntry?, copies: Int?,
-        _ rules: RuleBook, _ fleetCapMilliseconds: Int
+        _ copyState: CopyState?, _ rules: RuleBook, _ fleetCapMilliseconds: Int
     ) -> ActingKey {
         // A pinned key that no rule covers is treated by the rule that `hkctl init` writes.
         let rule = rules.rule(for: name.bytes) ?? Rule(pattern: "*")
         let policy = HotKeyPolicy(
-            key: name.bytes, rule: rule, kind: kind, copies: copies, fleetCapMilliseconds: fleetCapMilliseconds)
+            key: name.bytes, rule: rule, kind: kind, copies: copies, copyState: copyState,
+            fleetCapMilliseconds: fleetCapMilliseconds)
         return ActingKey(
-            key: name, state: state, kind: kind, record: record, pin: pin, action: Rule.Action(policy.kind),
+            key: name, state: state, kind: kind, record: record, pin: pin, copyState: copyState,
+            action: Rule.Action(policy.kind),
             policy: policy, isLocalDecision: false)
     }
 

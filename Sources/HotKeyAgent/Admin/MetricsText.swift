@@ -98,6 +98,9 @@ extension AgentView {
             statistics.replicaReads)
         metrics.counter("hotkey_copy_misses_total", "Copies that had no value when read.", statistics.copyMisses)
         metrics.counter("hotkey_copy_fills_total", "Values stored in copies.", statistics.copyFills)
+        metrics.counter(
+            "hotkey_copies_removed_total", "Copies deleted because nobody reads them any more.",
+            statistics.copiesRemoved)
         metrics.counter("hotkey_home_reads_total", "Reads of hot keys sent to their home.", statistics.hotHomeReads)
         metrics.counter(
             "hotkey_observed_hot_reads_total", "Reads of hot keys while the fleet only observes.",
@@ -283,6 +286,9 @@ extension AgentView {
             coordinator.keysWaiting)
         metrics.gauge("hotkey_sources", "Documents of other sources that are in force.", coordinator.sources)
         metrics.gauge("hotkey_source_candidates", "Candidates in them.", coordinator.sourceCandidates)
+        metrics.labelled(
+            "hotkey_copy_keys", "gauge", "Keys that have copies on other nodes, by the copies' state.", label: "state",
+            CopyLifecycle.State.allCases.map { ($0.rawValue, UInt64(coordinator.copyKeys[$0] ?? 0)) })
         metrics.labelled(
             "hotkey_node_capacity", "gauge",
             "Commands a second that a node can carry, where rules ask for it and it is known.",

@@ -1,10 +1,12 @@
 import HotKeyDetection
+import HotKeyMitigation
 import HotKeyPeer
 import HotKeyRegistry
 import HotKeyRules
 import Logging
 import NIOConcurrencyHelpers
 import NIOCore
+import RedisProxy
 import ZooKeeper
 
 /// Stands for election, and while it leads: pulls every agent's reports, merges them, decides, publishes.
@@ -27,6 +29,8 @@ final class CoordinatorService: Sendable {
         var sourceCandidates = 0
         /// Of each node, what it can carry; of those of which it is known.
         var nodeCapacities: [(label: String, value: UInt64)] = []
+        /// Keys that have copies, by where these are on their way.
+        var copyKeys: [CopyLifecycle.State: Int] = [:]
     }
 
     private let store: any CoordinationStore
@@ -37,6 +41,7 @@ final class CoordinatorService: Sendable {
     private let clock: EnsembleClock
     private let peerSecurity: PeerSecurity
     private let scan: ScheduledScan
+    private let proxy: ProxyServer
     private let logger: Logger
     private let rules: NIOLockedValueBox<RuleBook>
     private let counters = NIOLockedValueBox(Metrics())
@@ -48,8 +53,9 @@ final class CoordinatorService: Sendable {
     init(
         store: any CoordinationStore, paths: RegistryPaths, id: AgentID, subscriber: RegistrySubscriber,
         group: any EventLoopGroup, clock: EnsembleClock, peerSecurity: PeerSecurity, scan: ScheduledScan,
-        logger: Logger
+        proxy: ProxyServer, logger: Logger
     ) {
+        self.proxy = proxy
         self.peerSecurity = peerSecurity
         self.scan = scan
         self.clock = clock
@@ -93,6 +99,7 @@ final class CoordinatorService: Sendable {
                 $0.sources = 0
                 $0.sourceCandidates = 0
                 $0.nodeCapacities = []
+                $0.copyKeys = [:]
             }
             logger.notice("coordinating no more")
         }
@@ -104,6 +111,7 @@ final class CoordinatorService: Sendable {
             rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
         merging.withLockedValue { $0 = merger }
         let decisions = DecisionClock(timers: self.group.next())
+        let copies = CopyKeeper(proxy: proxy, published: await publisher.published, logger: logger)
         let directory = AgentDirectory(store: store, paths: paths, logger: logger)
         let sources = SourceDirectory(store: store, paths: paths, logger: logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -113,8 +121,9 @@ final class CoordinatorService: Sendable {
             group.addTask { try await sources.run() }
             if scan.isOn { group.addTask { try await self.scan.run() } }
             group.addTask { try await self.measureCapacities(for: merger) }
+            group.addTask { try await copies.run() }
             group.addTask {
-                try await decisions.run { try await self.decide($0, merger, publisher, sources) }
+                try await decisions.run { try await self.decide($0, merger, publisher, sources, copies) }
             }
             defer { group.cancelAll() }
             // Whatever ends first ends the leadership.
@@ -124,7 +133,7 @@ final class CoordinatorService: Sendable {
 
     private func measureCapacities(for merger: ReportMerger) async throws {
         try await CapacityWatch(scan, logger: logger).run {
-            rules.withLockedValue { $0.detection.needsCapacities }
+            rules.withLockedValue { $0.needsCapacities }
         } onChange: { capacities in
             await merger.update(capacities: capacities)
             counters.withLockedValue { $0.nodeCapacities = capacities.known }
@@ -275,7 +284,8 @@ final class CoordinatorService: Sendable {
     // MARK: Deciding
 
     private func decide(
-        _ turn: DecisionTurns.Kind, _ merger: ReportMerger, _ publisher: HotSetPublisher, _ sources: SourceDirectory
+        _ turn: DecisionTurns.Kind, _ merger: ReportMerger, _ publisher: HotSetPublisher, _ sources: SourceDirectory,
+        _ copies: CopyKeeper
     ) async throws {
         // What is submitted now is published later, so this is told of each turn.
         let published = await publisher.metrics
@@ -287,14 +297,20 @@ final class CoordinatorService: Sendable {
         // Whether anything is hot or not, and also when off: the fleet follows no operator until there is a newer epoch.
         if registry.isRegistryOlder { await publisher.beginEpoch() }
         // Off, nothing is counted, so nothing can be said; external, someone else says it.
-        guard registry.mode != .off, !registry.isDetectionExternal else { return }
-        let updates = await merger.decide(
-            rules: rules.withLockedValue { $0 }, sources: sources.current, pins: registry.pins, clock: clock.now,
-            isEarly: turn == .early)
+        guard registry.mode != .off, !registry.isDetectionExternal else {
+            await copies.suspend()
+            return
+        }
+        let book = rules.withLockedValue { $0 }
+        let detected = await merger.decide(
+            rules: book, sources: sources.current, pins: registry.pins, clock: clock.now, isEarly: turn == .early)
+        let updates = try await copies.turn(detected, registry, book, clock: clock.now, merger)
+        let copyKeys = await copies.counts
         let (listed, candidates) = await merger.sourceCounts
         counters.withLockedValue {
             $0.sources = listed
             $0.sourceCandidates = candidates
+            $0.copyKeys = copyKeys
         }
         guard !updates.isEmpty else { return }
         let refused = await publisher.submit(updates)
@@ -440,6 +456,18 @@ actor ReportMerger {
     func update(capacities: NodeCapacities) {
         tracker.update(capacities: capacities)
         fusion.update(capacities: capacities)
+    }
+
+    /// Of keys whose number of copies goes by it.
+    func copyHeat(of keys: [KeyName]) -> [KeyName: CopyPlan.Heat] {
+        let capacities = tracker.capacities
+        return keys.reduce(into: [:]) { heats, key in
+            // Keys that only other sources hold hot have the rate of their record.
+            guard let sample = tracker.sample(of: key.bytes) else { return }
+            heats[key] = CopyPlan.Heat(
+                readsPerSecond: sample.readsPerSecond,
+                homeAccessesPerSecond: key.bytes.withUnsafeBytes { capacities.home(of: $0)?.accessesPerSecond })
+        }
     }
 
     /// Decides nothing.

@@ -48,6 +48,8 @@ extension FusedHeat {
         case .candidate: state = .candidate
         case .cold: return nil
         }
+        // A record that only says what becomes of copies names no key that is hot.
+        guard !record.isOnlyOfCopies else { return nil }
         self.init(
             key: record.key.bytes, state: state, kind: HeatKind(record.kind), readsPerSecond: record.readsPerSecond,
             writesPerSecond: record.writesPerSecond, bytesPerSecond: record.bytesPerSecond,

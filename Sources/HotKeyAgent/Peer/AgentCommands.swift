@@ -207,7 +207,9 @@ struct AgentView: Sendable {
         return RouteStatus(
             key: PeerKey(key), home: .init(route.home), slot: route.slot,
             copies: route.copies.map(RouteStatus.Place.init),
-            readableCopies: route.readableCopies.map(RouteStatus.Place.init), isHot: route.isHot, reading: reading)
+            readableCopies: route.readableCopies.map(RouteStatus.Place.init),
+            copyState: acting.current.plan.keys[KeyName(key)]?.copyState?.rawValue, isHot: route.isHot,
+            reading: reading)
     }
 }
 
@@ -271,7 +273,7 @@ extension KeyStatus {
             key: PeerKey(key.key.bytes), state: key.state.rawValue, kind: key.kind.rawValue,
             readsPerSecond: key.record?.readsPerSecond, writesPerSecond: key.record?.writesPerSecond,
             missesPerSecond: key.record?.missesPerSecond, errorPerSecond: key.record?.errorPerSecond,
-            copies: key.policy.copies, sources: key.record?.sources ?? [],
+            copies: key.policy.copies, copyState: key.copyState?.rawValue, sources: key.record?.sources ?? [],
             since: (key.record?.since ?? key.pin?.at)?.description,
             action: mode == .mitigate ? key.action.rawValue : mode == .observe ? "observe" : "none",
             isLocalDecision: key.isLocalDecision, reason: key.pin?.reason)

@@ -102,6 +102,9 @@ public struct HeatTracker: Sendable {
         tracked[key]?.machine.state ?? .cold
     }
 
+    /// What was seen of a key that has a state, as of the last evaluation.
+    public func sample(of key: [UInt8]) -> HeatSample? { tracked[key]?.sample }
+
     /// A hot or cooling key's kind, and since when it is, as of the last evaluation.
     func heat(of key: [UInt8]) -> (kind: HeatKind, sinceNanoseconds: UInt64)? {
         guard let machine = tracked[key]?.machine, let kind = machine.kind, let since = machine.sinceNanoseconds else {

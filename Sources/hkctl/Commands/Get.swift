@@ -77,7 +77,9 @@ struct GetReport: Report {
             if let misses = record.missesPerSecond, misses > 0 { fields.add("misses/s", NumberText.rate(misses)) }
             if let bytes = record.bytesPerSecond, bytes > 0 { fields.add("bytes/s", NumberText.rate(bytes)) }
         }
-        fields.add("copies", record.copies.map(String.init))
+        fields.add(
+            "copies", record.copies.map { copies in "\(copies)" + (record.copyState.map { " (\($0.rawValue))" } ?? "") }
+        )
         fields.add("sources", record.sources.isEmpty ? nil : record.sources.joined(separator: ", "))
         fields.add("since", record.since.map { "\($0) (\(TimeText.age($0, now: readAt)))" })
         fields.add("pinned", record.pin.map { "\($0.at) \($0.summary(now: readAt))" })

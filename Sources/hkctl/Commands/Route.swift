@@ -63,7 +63,7 @@ struct RouteReport: Report {
         fields.add("key", KeyName(route.key.bytes).description)
         fields.add("home", "\(route.home.name) (\(route.home.address))")
         if let slot = route.slot { fields.add("slot", "\(slot)") }
-        fields.add("copies", list(route.copies))
+        fields.add("copies", list(route.copies) + (route.copyState.map { " (\($0))" } ?? ""))
         fields.add("readable now", list(route.readableCopies))
         fields.add("hot", route.isHot ? "yes" : "no")
         fields.add("a read goes to", route.reading)

@@ -16,6 +16,8 @@ struct KeyRow: Encodable, Sendable {
     var errorPerSecond: Double?
     /// Nil for what the key's rule says.
     var copies: Int?
+    /// Of the copies, where the coordinator manages them.
+    var copyState: CopyState?
     var sources: [String]
     var since: Timestamp?
     var pin: PinEntry?
@@ -23,34 +25,40 @@ struct KeyRow: Encodable, Sendable {
 
     init(key: KeyName, record: HotRecord?, pin: PinEntry?, deny: PinEntry?) {
         self.key = key
+        // A record that is only of copies says nothing of the key's heat.
+        let detected = record.flatMap { $0.isOnlyOfCopies ? nil : $0 }
         if pin != nil {
             state = "pinned"
         } else if deny != nil {
             state = "denied"
         } else {
-            state = (record?.state ?? .cold).rawValue
+            state = (detected?.state ?? .cold).rawValue
         }
-        detected = record?.state
-        kind = record?.kind
-        readsPerSecond = record?.readsPerSecond
-        writesPerSecond = record?.writesPerSecond
-        bytesPerSecond = record?.bytesPerSecond
-        missesPerSecond = record?.missesPerSecond
-        errorPerSecond = record?.errorPerSecond
+        self.detected = detected?.state
+        kind = detected?.kind
+        readsPerSecond = detected?.readsPerSecond
+        writesPerSecond = detected?.writesPerSecond
+        bytesPerSecond = detected?.bytesPerSecond
+        missesPerSecond = detected?.missesPerSecond
+        errorPerSecond = detected?.errorPerSecond
         copies = pin?.copies ?? record?.copies
-        sources = record?.sources ?? []
-        since = record?.since
+        copyState = record?.copyState
+        sources = detected?.sources ?? []
+        since = detected?.since
         self.pin = pin
         self.deny = deny
     }
 
     /// Every key that is not simply cold: those under most load first, denied ones last. Expired decisions count for nothing.
     static func all(_ records: some Sequence<HotRecord>, _ pins: PinsDocument, now: Timestamp) -> [KeyRow] {
-        let records = Dictionary(records.map { ($0.key, $0) }) { first, _ in first }
+        let records = Dictionary(
+            records.map { ($0.key, $0) }
+        ) { first, _ in first }
         let pinned = active(pins.pins, now)
         let denied = active(pins.denies, now)
         let keys = Set(records.keys).union(pinned.keys).union(denied.keys)
         return keys.map { KeyRow(key: $0, record: records[$0], pin: pinned[$0], deny: denied[$0]) }
+            .filter { $0.state != HotState.cold.rawValue }
             .sorted { ($0.isDenied ? 1 : 0, -($0.load ?? 0), $0.key) < ($1.isDenied ? 1 : 0, -($1.load ?? 0), $1.key) }
     }
 

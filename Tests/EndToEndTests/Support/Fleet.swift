@@ -159,6 +159,11 @@ let testRules = """
         coolDownSeconds: 2
         minimumHotSeconds: 2
         action: cache
+      - pattern: "copied:*"
+        thresholdPerSecond: 300
+        coolDownSeconds: 2
+        minimumHotSeconds: 2
+        action: copies
       - pattern: "weak:*"
         thresholdPerSecond: 1000000
         thresholdShareOfNode: 0.01
