@@ -46,7 +46,7 @@ enum AgentLimits {
     /// How often the coordinator looks at how many copies a key needs by its heat.
     static let copyNumberNanoseconds: UInt64 = 1_000_000_000
     /// Keys whose copies are filled or deleted at one time.
-    static let copyTasksMax = 128
+    static let copyJobsMax = 128
     /// Waiting `HK.REPORTS` calls.
     static let reportWaitersMax = 1_000
 }

@@ -86,7 +86,7 @@ public enum HotKeyMitigationLimits {
     /// The pause after an attempt to fill or to delete copies, …
     static let copyRetryNanoseconds: UInt64 = 250_000_000
     /// of which nothing is heard after so long that it counts as failed, …
-    static let copyTaskNanosecondsMax: UInt64 = 5_000_000_000
+    static let copyJobNanosecondsMax: UInt64 = 5_000_000_000
     /// … and how many there are: then a copy that could not be filled is left to its readers, and one that could not be deleted to its
     /// expiry.
     static let copyTriesMax = 4

@@ -118,4 +118,6 @@ public enum RedisProxyLimits {
     static let hostBytesMax = 255
     /// Bytes of a reply to `CLUSTER SLOTS` or `CLUSTER NODES`.
     static let slotReplyBytesMax = 16 * 1024 * 1024
+    /// How long an agent that manages the fleet's copies goes on doing so without being told again.
+    public static let copyManagementNanoseconds: UInt64 = 2_000_000_000
 }

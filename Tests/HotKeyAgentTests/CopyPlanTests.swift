@@ -37,14 +37,14 @@ import Testing
         }
 
         /// Lets time pass, with all work done.
-        func pass(_ seconds: UInt64) -> [CopyLifecycle.Task.Work] {
-            var work: [CopyLifecycle.Task.Work] = []
+        func pass(_ seconds: UInt64) -> [CopyLifecycle.Job.Work] {
+            var work: [CopyLifecycle.Job.Work] = []
             for _ in 0..<(seconds * 10) {
                 now += CopyPlanTests.second / 10
                 turn()
-                for task in plan.due(now: now, tasksMax: 99) {
-                    work.append(task.work)
-                    plan.done(task, succeeded: true, now: now)
+                for job in plan.due(now: now, jobsMax: 99) {
+                    work.append(job.work)
+                    plan.done(job, succeeded: true, now: now)
                 }
             }
             turn()

@@ -14,15 +14,15 @@ actor CopyKeeper {
     private let proxy: ProxyServer
     private let logger: Logger
     private var plan: CopyPlan
-    private var tasksUnderWay = 0
-    private let tasks: AsyncStream<CopyLifecycle.Task>
-    private let queue: AsyncStream<CopyLifecycle.Task>.Continuation
+    private var jobsUnderWay = 0
+    private let jobs: AsyncStream<CopyLifecycle.Job>
+    private let queue: AsyncStream<CopyLifecycle.Job>.Continuation
 
     init(proxy: ProxyServer, published: HotRecords, logger: Logger) {
         self.proxy = proxy
         self.logger = logger
         plan = CopyPlan(published: published, now: NIODeadline.now().uptimeNanoseconds)
-        (tasks, queue) = AsyncStream.makeStream()
+        (jobs, queue) = AsyncStream.makeStream()
     }
 
     var counts: [CopyLifecycle.State: Int] { plan.counts }
@@ -36,54 +36,49 @@ actor CopyKeeper {
     )
         async throws -> [HotUpdate]
     {
+        let places = try await proxy.manageCopies()
         let situation = CopyPlan.Situation(
-            registry: registry, rules: rules, placeCount: try await placeCount(registry.topology), clock: clock,
+            registry: registry, rules: rules, placeCount: places.nodes, placeChanges: places.changes, clock: clock,
             now: NIODeadline.now().uptimeNanoseconds)
         let question = plan.heatQuestion(updates, situation)
         let heats = question.isEmpty ? [:] : await merger.copyHeat(of: question)
         let result = plan.turn(updates, heats: heats, situation)
-        for task in plan.due(now: situation.now, tasksMax: AgentLimits.copyTasksMax - tasksUnderWay) {
-            tasksUnderWay += 1
-            queue.yield(task)
+        for job in plan.due(now: situation.now, jobsMax: AgentLimits.copyJobsMax - jobsUnderWay) {
+            jobsUnderWay += 1
+            queue.yield(job)
         }
         return result
-    }
-
-    private func placeCount(_ topology: TopologyDocument?) async throws -> Int {
-        guard let topology else { return 0 }
-        // Copies in a Redis Cluster are not made.
-        return topology.kind == .nodes ? topology.nodes.count : 1
     }
 
     /// Does what is due, until cancelled.
     func run() async throws {
         try await withThrowingDiscardingTaskGroup { group in
-            for await task in tasks {
+            for await job in jobs {
                 group.addTask {
-                    let succeeded = await self.perform(task)
-                    await self.finished(task, succeeded)
+                    let succeeded = await self.perform(job)
+                    await self.finished(job, succeeded)
                 }
             }
         }
         try Task.checkCancellation()
     }
 
-    private nonisolated func perform(_ task: CopyLifecycle.Task) async -> Bool {
+    private nonisolated func perform(_ job: CopyLifecycle.Job) async -> Bool {
         do {
-            switch task.work {
-            case .fill: return try await proxy.fillCopies(of: task.key)
-            case .remove(let numbers): return try await proxy.removeCopies(numbers, of: task.key)
+            switch job.work {
+            case .fill: return try await proxy.fillCopies(of: job.key)
+            case .remove(let numbers): return try await proxy.removeCopies(numbers, of: job.key)
             }
         } catch {
             logger.debug(
                 "copies could not be filled or deleted",
-                metadata: ["key": "\(KeyName(task.key))", "error": "\(error)"])
+                metadata: ["key": "\(KeyName(job.key))", "error": "\(error)"])
             return false
         }
     }
 
-    private func finished(_ task: CopyLifecycle.Task, _ succeeded: Bool) {
-        tasksUnderWay -= 1
-        plan.done(task, succeeded: succeeded, now: NIODeadline.now().uptimeNanoseconds)
+    private func finished(_ job: CopyLifecycle.Job, _ succeeded: Bool) {
+        jobsUnderWay -= 1
+        plan.done(job, succeeded: succeeded, now: NIODeadline.now().uptimeNanoseconds)
     }
 }

@@ -9,8 +9,10 @@ struct CopyPlan: Sendable {
     struct Situation: Sendable {
         var registry: RegistrySnapshot
         var rules: RuleBook
-        /// Nodes that hold keys.
+        /// Nodes that hold keys; of a Redis Cluster its primaries.
         var placeCount: Int
+        /// Grows when copies lie elsewhere although the topology document is the same: slots of a Redis Cluster have changed hands.
+        var placeChanges: UInt64 = 0
         /// The ensemble's time, by which pins end.
         var clock: Timestamp
         /// Of a monotonic clock, in nanoseconds.
@@ -43,6 +45,7 @@ struct CopyPlan: Sendable {
     private var changed: Set<KeyName> = []
     private var terms: Terms?
     private var topology: TopologyDocument?
+    private var placeChanges: UInt64?
     private var pins: [KeyName: PinEntry] = [:]
     private var denies: Set<KeyName> = []
     /// When the passing of time alone changes the pins or denies.
@@ -121,14 +124,14 @@ struct CopyPlan: Sendable {
     }
 
     /// What is to be done now, at most so much.
-    mutating func due(now: UInt64, tasksMax: Int) -> [CopyLifecycle.Task] {
-        let due = lifecycle.due(now: now, tasksMax: tasksMax)
+    mutating func due(now: UInt64, jobsMax: Int) -> [CopyLifecycle.Job] {
+        let due = lifecycle.due(now: now, jobsMax: jobsMax)
         changed.formUnion(due.changed.map { KeyName($0) })
-        return due.tasks
+        return due.jobs
     }
 
-    mutating func done(_ task: CopyLifecycle.Task, succeeded: Bool, now: UInt64) {
-        if lifecycle.done(task, succeeded: succeeded, now: now) { changed.insert(KeyName(task.key)) }
+    mutating func done(_ job: CopyLifecycle.Job, succeeded: Bool, now: UInt64) {
+        if lifecycle.done(job, succeeded: succeeded, now: now) { changed.insert(KeyName(job.key)) }
     }
 
     // MARK: What is wanted
@@ -141,8 +144,11 @@ struct CopyPlan: Sendable {
             pins: registry.pins, rules: situation.rules.document, placeCount: situation.placeCount)
         // Before a node's removal is known here, agents may be past it already: what is asked of the proxy goes by its own topology.
         let isElsewhere = topology != nil && registry.topology != topology
-        if isElsewhere || wasSuspended { lifecycle.placesChanged(now: situation.now) }
+        if isElsewhere || wasSuspended || placeChanges.map({ $0 != situation.placeChanges }) ?? false {
+            lifecycle.placesChanged(now: situation.now)
+        }
         topology = registry.topology
+        placeChanges = situation.placeChanges
         wasSuspended = false
         let hasExpired = nextExpiry.map { $0 <= situation.clock } ?? false
         guard new != terms || isElsewhere || hasExpired else { return false }
@@ -187,7 +193,9 @@ struct CopyPlan: Sendable {
             key: key.bytes, rule: rule, kind: record?.kind ?? .read, copies: min(pin?.copies ?? wish, copiesMax),
             fleetCapMilliseconds: situation.registry.control?.stalenessCapMilliseconds
                 ?? ControlDocument().stalenessCapMilliseconds)
-        guard policy.kind.usesCopies, policy.copyLifetimeNanoseconds > 0 else { return none }
+        // Before a Redis Cluster the rule may have replicas read instead.
+        let readsReplicas = policy.readsReplicas && situation.registry.topology?.kind == .cluster
+        guard policy.kind.usesCopies, policy.copyLifetimeNanoseconds > 0, !readsReplicas else { return none }
         return (policy.copies, policy.copyLifetimeNanoseconds)
     }
 

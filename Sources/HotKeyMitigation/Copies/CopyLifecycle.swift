@@ -36,7 +36,7 @@ public struct CopyLifecycle: Sendable {
     }
 
     /// What is to be done; say what became of it with ``done(_:succeeded:now:)``.
-    public struct Task: Sendable, Hashable {
+    public struct Job: Sendable, Hashable {
         public enum Work: Sendable, Hashable {
             /// Store home's value in copies 1 to `copies`.
             case fill(copies: Int)
@@ -45,7 +45,7 @@ public struct CopyLifecycle: Sendable {
         }
         public var key: [UInt8]
         public var work: Work
-        /// Tells a task from one that was overtaken by a change.
+        /// Tells a job from one that was overtaken by a change.
         let number: UInt64
     }
 
@@ -155,10 +155,10 @@ public struct CopyLifecycle: Sendable {
     }
 
     /// What is due, at most so much; and, in `changed`, keys whose records change because a time is over.
-    public mutating func due(now: UInt64, tasksMax: Int) -> (tasks: [Task], changed: [[UInt8]]) {
-        var tasks: [Task] = []
+    public mutating func due(now: UInt64, jobsMax: Int) -> (jobs: [Job], changed: [[UInt8]]) {
+        var jobs: [Job] = []
         var changed: [[UInt8]] = []
-        // In an order of their own, so that the same events give the same tasks.
+        // In an order of their own, so that the same events give the same jobs.
         for key in waiting.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
             guard let entry = entries[key] else {
                 waiting.remove(key)
@@ -173,29 +173,29 @@ public struct CopyLifecycle: Sendable {
                     if end(key, work, now) { changed.append(key) }
                     continue
                 }
-                guard tasks.count < tasksMax else { continue }
+                guard jobs.count < jobsMax else { continue }
                 lastNumber += 1
                 entries[key]?.underWay = lastNumber
-                entries[key]?.nextTryAt = now &+ HotKeyMitigationLimits.copyTaskNanosecondsMax
+                entries[key]?.nextTryAt = now &+ HotKeyMitigationLimits.copyJobNanosecondsMax
                 entries[key]?.tries += 1
-                tasks.append(Task(key: key, work: work, number: lastNumber))
+                jobs.append(Job(key: key, work: work, number: lastNumber))
             }
         }
-        return (tasks, changed)
+        return (jobs, changed)
     }
 
-    /// What became of a task.
+    /// What became of a job.
     /// - Returns: whether the key's record changes.
-    public mutating func done(_ task: Task, succeeded: Bool, now: UInt64) -> Bool {
-        guard let entry = entries[task.key], entry.underWay == task.number else { return false }
-        entries[task.key]?.underWay = nil
-        entries[task.key]?.nextTryAt = now &+ HotKeyMitigationLimits.copyRetryNanoseconds
+    public mutating func done(_ job: Job, succeeded: Bool, now: UInt64) -> Bool {
+        guard let entry = entries[job.key], entry.underWay == job.number else { return false }
+        entries[job.key]?.underWay = nil
+        entries[job.key]?.nextTryAt = now &+ HotKeyMitigationLimits.copyRetryNanoseconds
         guard succeeded || entry.tries >= HotKeyMitigationLimits.copyTriesMax else { return false }
-        return end(task.key, task.work, now)
+        return end(job.key, job.work, now)
     }
 
     /// The work is done, or given up: what could not be filled is left to its readers, what could not be deleted to its expiry.
-    private mutating func end(_ key: [UInt8], _ work: Task.Work, _ now: UInt64) -> Bool {
+    private mutating func end(_ key: [UInt8], _ work: Job.Work, _ now: UInt64) -> Bool {
         guard let entry = entries[key] else { return false }
         switch (work, entry.published.state) {
         case (.fill, .warming):
@@ -224,7 +224,7 @@ extension CopyLifecycle.Entry {
         case nothing
         /// For a time or an outcome.
         case wait
-        case work(CopyLifecycle.Task.Work)
+        case work(CopyLifecycle.Job.Work)
     }
 
     fileprivate mutating func enter(_ new: CopyLifecycle.Published, _ now: UInt64) {

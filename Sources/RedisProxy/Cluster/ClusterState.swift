@@ -23,6 +23,7 @@ final class ClusterState {
     private var members: Set<ClusterAddress> = []
     private var replicas: [ClusterAddress: [ClusterAddress]] = [:]
     private(set) lazy var replicaReads = ReplicaReads(loop: loop, cluster: self)
+    private(set) lazy var copySlots = CopySlots(loop: loop, cluster: self)
     /// Whether the cluster has told its slots. Until then commands wait: a seed that is no node of a cluster would carry them out.
     private(set) var hasMap = false
     static let slotsAreUnknown =
@@ -44,6 +45,9 @@ final class ClusterState {
 
     @inline(__always)
     func home(ofSlot slot: Int) -> NodeState { owners[slot] ?? anyNode(slot) }
+
+    /// nil where that is not known, or nobody serves it.
+    func owner(ofSlot slot: Int) -> NodeState? { owners[slot] }
 
     /// Of a slot that nobody serves: whoever it is says so, or who serves it now. The same one for the same slot, or commands of one
     /// client could overtake each other.
@@ -129,6 +133,7 @@ final class ClusterState {
 
     private func ownersChanged() {
         replicaReads.fence()
+        copySlots.ownersChanged()
         holdClients()
         loop.hub.topologyChanged()
         loop.tracking.placesChanged()

@@ -64,18 +64,16 @@ extension HotRead {
                 homeReadSentAt: homeReadSentAt, copyLifetimeNanoseconds: loop.table[index].copyLifetimeNanoseconds,
                 now: loop.now)
         else { return done(false) }
-        var set = ByteBuffer()
-        RESPWriter.writeCommand(
-            [
-                Array("SET".utf8), CopyCodec.name(key: key, copy: number), stored,
-                Array("NX".utf8), Array("PXAT".utf8), Array(String(expiry).utf8),
-            ], to: &set)
+        guard let name = loop.copyName(key, number) else { return done(false) }
         let request = ClosureRequest { [loop] result in
             guard case .reply(let view, _) = result else { return done(false) }
+            loop.noteRedirection(view, from: node)
             if view.bytes[0] == UInt8(ascii: "+") { loop.statistics.copyFills &+= 1 }
             done(!view.isError)
         }
-        let failure = set.withUnsafeReadableBytes { node.send($0, .request(request), .resp2) }
-        if failure != nil { done(false) }
+        let words = [
+            Array("SET".utf8), name, stored, Array("NX".utf8), Array("PXAT".utf8), Array(String(expiry).utf8),
+        ]
+        if loop.sendForCopy(words, to: node, request) != nil { done(false) }
     }
 }

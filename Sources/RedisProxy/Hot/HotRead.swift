@@ -9,7 +9,7 @@ import RESP
 final class HotRead: UpstreamRequest {
     private enum Place {
         case home
-        case copy(Int)
+        case copy(Int, NodeState)
         /// - Parameter heldUntil: what was proven of it when it was asked.
         case replica(ReplicaReads.Replica, heldUntil: UInt64)
     }
@@ -170,14 +170,12 @@ final class HotRead: UpstreamRequest {
     }
 
     private func tryCopy(_ number: Int, _ node: NodeState) {
-        place = .copy(number)
-        strays()
         triedCopies.insert(number)
-        var get = ByteBuffer()
-        RESPWriter.writeCommand([Array("GET".utf8), CopyCodec.name(key: key, copy: number)], to: &get)
-        let failure = get.withUnsafeReadableBytes {
-            node.send($0, .request(self), version, client: sink.client, counter: counter)
-        }
+        guard let name = loop.copyName(key, number) else { return tryHomeOrNext() }
+        place = .copy(number, node)
+        strays()
+        let failure = loop.sendForCopy(
+            [Array("GET".utf8), name], to: node, self, version, client: sink.client, counter: counter)
         if let failure { fail(failure, node.node) }
     }
 
@@ -206,7 +204,7 @@ final class HotRead: UpstreamRequest {
         switch place {
         case .replica(let replica, let heldUntil): receiveFromReplica(replica, heldUntil, reply)
         case .home: receiveFromHome(reply, sentAt)
-        case .copy(let number): receiveFromCopy(number, reply, sentAt)
+        case .copy(let number, let node): receiveFromCopy(number, node, reply, sentAt)
         }
     }
 
@@ -228,7 +226,8 @@ final class HotRead: UpstreamRequest {
         endFlight(reply.isError ? nil : reply.length, isKept ? reply.copied() : reply.detached(), sentAt)
     }
 
-    private func receiveFromCopy(_ number: Int, _ reply: ReplyView, _ sentAt: UInt64) {
+    private func receiveFromCopy(_ number: Int, _ node: NodeState, _ reply: ReplyView, _ sentAt: UInt64) {
+        loop.noteRedirection(reply, from: node)
         switch StoredCopy(reply.bytes) {
         case .value(let payload):
             loop.statistics.copyReads &+= 1

@@ -24,9 +24,14 @@ extension ProxyLoop {
     /// (``CopyReadGate``), so nothing has to be waited for.
     func removeCopies(_ numbers: ClosedRange<Int>, of key: [UInt8], done: @escaping (Bool) -> Void) {
         updateNow()
-        guard !isShutDown, let placement, nodes.count > 1 else { return done(!isShutDown) }
-        let count = min(numbers.upperBound + 1, nodes.count)
-        let places = key.withUnsafeBytes { placement.successors($0, count: count) }
+        guard !isShutDown, nodes.count > 1 else { return done(!isShutDown) }
+        let places: [NodeState]
+        if let cluster {
+            places = cluster.copySlots.nodes(of: key, count: numbers.upperBound)
+        } else {
+            let count = min(numbers.upperBound + 1, nodes.count)
+            places = key.withUnsafeBytes { placement?.successors($0, count: count) ?? [] }.dropFirst().map { nodes[$0] }
+        }
         var left = 1
         var succeeded = true
         func one(_ isDeleted: Bool) {
@@ -34,23 +39,40 @@ extension ProxyLoop {
             left -= 1
             if left == 0 { done(succeeded) }
         }
-        for number in numbers where number < places.count {
+        for number in numbers where number <= places.count {
+            guard let name = copyName(key, number) else { continue }
             left += 1
-            deleteCopy(CopyCodec.name(key: key, copy: number), on: nodes[places[number]], done: one)
+            deleteCopy(name, on: places[number - 1], done: one)
         }
         one(true)
     }
 
-    private func deleteCopy(_ name: [UInt8], on node: NodeState, done: @escaping (Bool) -> Void) {
-        var delete = ByteBuffer()
-        RESPWriter.writeCommand([Array("DEL".utf8), name], to: &delete)
+    func deleteCopy(_ name: [UInt8], on node: NodeState, done: @escaping (Bool) -> Void) {
         let request = ClosureRequest { [self] result in
-            guard case .reply(let view, _) = result, !view.isError else { return done(false) }
+            guard case .reply(let view, _) = result else { return done(false) }
+            noteRedirection(view, from: node)
+            if view.isError { return done(false) }
             if view.bytes.count > 1, view.bytes[1] == UInt8(ascii: "1") { statistics.copiesRemoved &+= 1 }
             done(true)
         }
-        let failure = delete.withUnsafeReadableBytes { node.send($0, .request(request), .resp2) }
-        if failure != nil { done(false) }
+        if sendForCopy([Array("DEL".utf8), name], to: node, request) != nil { done(false) }
+    }
+
+    /// Deletes the copies that lie elsewhere from now on, where they have lain: on nodes that are taken away, too. Agents that hear of it
+    /// later may fill one more, which then expires.
+    func removeMovedCopies(from old: Placement, _ oldNodes: [NodeState], to topology: ProxyTopology) {
+        guard removesMovedCopies, let new = topology.placement else { return }
+        for index in 0..<table.count where table[index].kind.usesCopies {
+            let (key, copies) = (table[index].key, table[index].copies)
+            let (before, after) = key.withUnsafeBytes {
+                (old.successors($0, count: copies + 1), new.successors($0, count: copies + 1))
+            }
+            for (number, place) in before.enumerated().dropFirst() {
+                let node = oldNodes[place]
+                guard number >= after.count || topology.nodes[after[number]] != node.node else { continue }
+                deleteCopy(CopyCodec.name(key: key, copy: number), on: node) { _ in }
+            }
+        }
     }
 }
 
@@ -69,6 +91,24 @@ extension ProxyServer {
     /// - Returns: whether they are gone.
     public func removeCopies(_ numbers: ClosedRange<Int>, of key: [UInt8]) async throws -> Bool {
         try await onLoop(of: key) { loop, done in loop.removeCopies(numbers, of: key, done: done) }
+    }
+
+    /// To be asked again and again by the one agent that manages the fleet's copies: how many nodes hold keys, and how often copies were
+    /// found to lie elsewhere before a Redis Cluster, as the first event loop knows it. For
+    /// ``RedisProxyLimits/copyManagementNanoseconds`` after each call that event loop deletes copies which a change of places leaves
+    /// behind.
+    ///
+    /// Errors: ``RedisProxyError/Code/stopped`` after ``shutDown()``.
+    public func manageCopies() async throws -> (nodes: Int, changes: UInt64) {
+        try checkNotStopped()
+        let loop = loops[0]
+        return try await loop.eventLoop.submit {
+            loop.value.updateNow()
+            loop.value.managesCopiesUntil = loop.value.now + RedisProxyLimits.copyManagementNanoseconds
+            let cluster = loop.value.cluster
+            // Of a Redis Cluster that has not told its slots only seeds are known.
+            return (cluster?.hasMap == false ? 0 : loop.value.nodes.count, loop.value.copyPlaceChanges)
+        }.get()
     }
 
     private func onLoop(

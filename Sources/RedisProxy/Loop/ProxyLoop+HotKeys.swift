@@ -21,19 +21,44 @@ extension ProxyLoop {
         return false
     }
 
-    /// Where the copies of a key lie, copy 1 first: the nodes behind its home. A Redis Cluster has none: it would not take a copy
-    /// under a name whose slot is not the node's own. Its replicas are read instead (``ReplicaReads``).
+    /// Where the copies of a key lie, copy 1 first: the nodes behind its home; in a Redis Cluster other primaries (``CopySlots``), unless
+    /// its replicas are read instead (``ReplicaReads``).
     func copyNodes(of key: [UInt8]) -> [NodeState] {
         let wanted =
             fences.compactMap { fence -> Int? in
                 guard let index = key.withUnsafeBytes({ fence.index(of: $0) }), fence[index].kind.usesCopies else {
                     return nil
                 }
-                return fence[index].copies
+                return cluster != nil && fence[index].readsReplicas ? nil : fence[index].copies
             }.max() ?? 0
-        guard wanted > 0, nodes.count > 1, let placement else { return [] }
+        guard wanted > 0, nodes.count > 1 else { return [] }
+        if let cluster { return cluster.copySlots.nodes(of: key, count: wanted) }
+        guard let placement else { return [] }
         let places = key.withUnsafeBytes { placement.successors($0, count: min(wanted + 1, nodes.count)) }
         return places.dropFirst().map { nodes[$0] }
+    }
+
+    /// nil when there is no such copy any more.
+    func copyName(_ key: [UInt8], _ number: Int) -> [UInt8]? {
+        cluster == nil ? CopyCodec.name(key: key, copy: number) : cluster?.copySlots.name(of: key, copy: number)
+    }
+
+    /// Sends a command for a copy to its node and nowhere else: one that is redirected counts as failed, and its copy as missing.
+    func sendForCopy(
+        _ words: [[UInt8]], to node: NodeState, _ request: UpstreamRequest,
+        _ version: ProtocolVersion = .resp2, client: UInt64 = 0, counter: UInt64 = 0
+    ) -> UpstreamFailure? {
+        var command = ByteBuffer()
+        RESPWriter.writeCommand(words, to: &command)
+        return command.withUnsafeReadableBytes {
+            node.transmit($0, .request(request), version, client: client, counter: counter)
+        }
+    }
+
+    /// What a node of a Redis Cluster says of a copy's slot, if that is what it says.
+    func noteRedirection(_ reply: ReplyView, from node: NodeState) {
+        guard let cluster, reply.isError, let redirection = Redirection(reply.bytes) else { return }
+        _ = cluster.note(redirection, from: node)
     }
 
     func nextRandom() -> UInt64 { random.next() }
@@ -155,17 +180,16 @@ extension ProxyLoop {
         done: @escaping (Bool) -> Void
     ) {
         let milliseconds = CopyLease.tombstoneLifetimeMilliseconds(copyLifetimeNanoseconds: copyLifetimeNanoseconds)
-        var set = ByteBuffer()
-        RESPWriter.writeCommand(
-            [
-                Array("SET".utf8), CopyCodec.name(key: key, copy: copy), CopyCodec.tombstone, Array("PX".utf8),
-                Array(String(milliseconds).utf8),
-            ], to: &set)
-        let request = ClosureRequest { result in
-            if case .reply(let view, _) = result { done(!view.isError) } else { done(false) }
+        guard let name = copyName(key, copy) else { return done(true) }
+        let request = ClosureRequest { [self] result in
+            guard case .reply(let view, _) = result else { return done(false) }
+            noteRedirection(view, from: node)
+            done(!view.isError)
         }
-        let failure = set.withUnsafeReadableBytes { node.send($0, .request(request), .resp2) }
-        if failure != nil { done(false) }
+        let words = [
+            Array("SET".utf8), name, CopyCodec.tombstone, Array("PX".utf8), Array(String(milliseconds).utf8),
+        ]
+        if sendForCopy(words, to: node, request) != nil { done(false) }
     }
 
     private func dropEverywhere(_ keys: [[UInt8]], then: @escaping () -> Void) {
@@ -232,10 +256,20 @@ extension ProxyLoop {
     private func retractCopies(of index: Int, where isMeant: (NodeState) -> Bool) {
         let key = table[index].key
         for (offset, copy) in copyNodes(of: key).enumerated() where isMeant(copy) {
-            let lifetime = gates[index].protectedLifetimeNanoseconds(now: now)
-            sendTombstone(key, offset + 1, to: copy, lifetime) { [self] succeeded in
-                if !succeeded { statistics.tombstoneFailures &+= 1 }
-            }
+            retractCopy(offset + 1, of: key, at: index, on: copy)
+        }
+    }
+
+    func retractCopy(_ number: Int, of key: [UInt8]) {
+        let copies = copyNodes(of: key)
+        guard let index = hotIndex(of: key), copies.indices.contains(number - 1) else { return }
+        retractCopy(number, of: key, at: index, on: copies[number - 1])
+    }
+
+    private func retractCopy(_ number: Int, of key: [UInt8], at index: Int, on copy: NodeState) {
+        let lifetime = gates[index].protectedLifetimeNanoseconds(now: now)
+        sendTombstone(key, number, to: copy, lifetime) { [self] succeeded in
+            if !succeeded { statistics.tombstoneFailures &+= 1 }
         }
     }
 }

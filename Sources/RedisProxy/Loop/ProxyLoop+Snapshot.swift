@@ -114,6 +114,7 @@ extension ProxyLoop {
         table = new
         cache.adopt(table: new)
         cluster?.replicaReads.adopt(new, old: old)
+        cluster?.copySlots.forget()
     }
 
     func changeTopology(_ topology: ProxyTopology) {
@@ -121,6 +122,7 @@ extension ProxyLoop {
         guard topology.placement != nil else { return enterCluster(seeds: topology.nodes) }
         leaveCluster()
         let isMoved = placement != topology.placement
+        if isMoved, let placement { removeMovedCopies(from: placement, nodes, to: topology) }
         placement = topology.placement
         let isSameNodes = nodes.map(\.node) == topology.nodes
         // Copies lie by placement; which of them were written under the old one nobody knows. Another hash, tag or weight moves

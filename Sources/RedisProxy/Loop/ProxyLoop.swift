@@ -79,6 +79,11 @@ final class ProxyLoop: TurnObserver {
     var readsHeld: [UInt64] = []
     /// By the index of ``table``.
     var gates: [CopyReadGate] = []
+    /// Until when this loop deletes copies of hot keys where a change of places leaves them behind: one loop of one agent does.
+    var managesCopiesUntil: UInt64 = 0
+    var removesMovedCopies: Bool { now < managesCopiesUntil }
+    /// Counts the changes of copies' places.
+    var copyPlaceChanges: UInt64 { cluster?.copySlots.changes ?? 0 }
     /// Reads that wait for another's fill.
     var waiting: [FillToken: [WaitingRead]] = [:]
 

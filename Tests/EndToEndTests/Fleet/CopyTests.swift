@@ -74,6 +74,46 @@ extension EndToEnd.OnAFleet {
             await client.close()
         }
 
+        @Test func aNodeThatIsTakenAwayHasNoCopiesLeftAndTheOthersHaveThem() async throws {
+            let fleet = try await sharedFleet()
+            let key = "copied:moved"
+            let client = try await fleet.agents[0].client()
+            try await client.command("SET", key, "value")
+            try await fleet.control("pin", key, "--copies", "1")
+            try await fleet.waitFor(key, "ready") { $0.copyState == "ready" }
+            let before = try await fleet.control("topology", "show", "--output", "json")
+            let (home, place) = (
+                try await fleet.home(of: key).server.address, try await fleet.agents[0].route(key).copies[0].address
+            )
+            let document = try #require(try JSONSerialization.jsonObject(with: Data(before.utf8)) as? [String: Any])
+            var topology = try #require((document["topology"] ?? document) as? [String: Any])
+            topology["nodes"] = (topology["nodes"] as? [[String: Any]])?.filter { $0["address"] as? String != place }
+            let file = try fleet.file(
+                "without.json", String(decoding: try JSONSerialization.data(withJSONObject: topology), as: UTF8.self))
+            try await fleet.control("topology", "apply", file)
+            let start = ContinuousClock.now
+            for agent in fleet.agents {
+                try await eventually("agent \(agent.id) has planned the copy anew") {
+                    let route = try await agent.route(key)
+                    return route.home.address == home && route.copies.count == 1 && route.copies[0].address != place
+                }
+            }
+            figure("copies planned anew on all agents \(ContinuousClock.now - start) after the topology was applied")
+            try await eventually("the copy is where it belongs and nowhere else") {
+                try await copies(fleet, key).map { "127.0.0.1:" + ($0.split(separator: "@").last ?? "") }
+                    == fleet.agents[1].route(key).copies.map(\.address)
+            }
+            try await fleet.control("topology", "apply", fleet.file("before.json", before))
+            for agent in fleet.agents {
+                try await eventually("agent \(agent.id) has all nodes again") {
+                    try await agent.status().nodes.count == 3
+                }
+            }
+            try await fleet.control("unpin", key)
+            try await eventually("no copy is left") { try await copies(fleet, key).isEmpty }
+            await client.close()
+        }
+
         @Test func copiesOfAPinnedKeyComeAndGoWithThePin() async throws {
             let fleet = try await sharedFleet()
             let key = "copied:pinned"

@@ -18,11 +18,11 @@ private final class Copies {
     func announced(_ key: [UInt8], _ published: CopyLifecycle.Published?, now: UInt64) {
         base.announced(key, published, now: now)
     }
-    func due(now: UInt64, tasksMax: Int) -> (tasks: [CopyLifecycle.Task], changed: [[UInt8]]) {
-        base.due(now: now, tasksMax: tasksMax)
+    func due(now: UInt64, jobsMax: Int) -> (jobs: [CopyLifecycle.Job], changed: [[UInt8]]) {
+        base.due(now: now, jobsMax: jobsMax)
     }
-    func done(_ task: CopyLifecycle.Task, succeeded: Bool, now: UInt64) -> Bool {
-        base.done(task, succeeded: succeeded, now: now)
+    func done(_ job: CopyLifecycle.Job, succeeded: Bool, now: UInt64) -> Bool {
+        base.done(job, succeeded: succeeded, now: now)
     }
 }
 
@@ -40,23 +40,23 @@ private final class Copies {
         #expect(copies.want(key, copies: 2, lifetimeNanoseconds: Self.lifetime, now: 0))
         #expect(copies.published(key) == Published(state: .warming, copies: 2))
         // It does not stand in the registry: no agent leaves tombstones yet, however long it takes.
-        #expect(copies.due(now: 60_000 * millisecond, tasksMax: 9).tasks.isEmpty)
+        #expect(copies.due(now: 60_000 * millisecond, jobsMax: 9).jobs.isEmpty)
         #expect(copies.unannounced == [key])
         copies.announced(key, Published(state: .warming, copies: 2), now: 60_000 * millisecond)
-        #expect(copies.due(now: 60_899 * millisecond, tasksMax: 9).tasks.isEmpty)
-        let fill = try #require(copies.due(now: 60_900 * millisecond, tasksMax: 9).tasks.first)
+        #expect(copies.due(now: 60_899 * millisecond, jobsMax: 9).jobs.isEmpty)
+        let fill = try #require(copies.due(now: 60_900 * millisecond, jobsMax: 9).jobs.first)
         #expect(fill.work == .fill(copies: 2))
-        #expect(copies.due(now: 60_901 * millisecond, tasksMax: 9).tasks.isEmpty)
+        #expect(copies.due(now: 60_901 * millisecond, jobsMax: 9).jobs.isEmpty)
         #expect(copies.done(fill, succeeded: true, now: 60_902 * millisecond))
         #expect(copies.published(key) == Published(state: .ready, copies: 2))
         copies.announced(key, Published(state: .ready, copies: 2), now: 60_950 * millisecond)
-        #expect(copies.due(now: 90_000 * millisecond, tasksMax: 9).tasks.isEmpty)
+        #expect(copies.due(now: 90_000 * millisecond, jobsMax: 9).jobs.isEmpty)
 
         #expect(copies.want(key, copies: 0, lifetimeNanoseconds: 0, now: 90_000 * millisecond))
         #expect(copies.published(key) == Published(state: .leaving, copies: 2))
         copies.announced(key, Published(state: .leaving, copies: 2), now: 90_100 * millisecond)
-        #expect(copies.due(now: 91_099 * millisecond, tasksMax: 9).tasks.isEmpty)
-        let removal = try #require(copies.due(now: 91_100 * millisecond, tasksMax: 9).tasks.first)
+        #expect(copies.due(now: 91_099 * millisecond, jobsMax: 9).jobs.isEmpty)
+        let removal = try #require(copies.due(now: 91_100 * millisecond, jobsMax: 9).jobs.first)
         #expect(removal.work == .remove(1...2))
         #expect(copies.done(removal, succeeded: true, now: 91_101 * millisecond))
         #expect(copies.published(key) == nil)
@@ -67,7 +67,7 @@ private final class Copies {
     func reentry() throws {
         let copies = Copies()
         copies.adopt(key, Published(state: .leaving, copies: 3), now: 0)
-        let removal = try #require(copies.due(now: 1_000 * millisecond, tasksMax: 9).tasks.first)
+        let removal = try #require(copies.due(now: 1_000 * millisecond, jobsMax: 9).jobs.first)
         #expect(copies.want(key, copies: 3, lifetimeNanoseconds: Self.lifetime, now: 1_001 * millisecond))
         #expect(copies.published(key) == Published(state: .warming, copies: 3))
         #expect(!copies.done(removal, succeeded: true, now: 1_002 * millisecond))
@@ -79,18 +79,18 @@ private final class Copies {
         let copies = Copies()
         copies.adopt(key, Published(state: .ready, copies: 5), now: 0)
         #expect(!copies.want(key, copies: 5, lifetimeNanoseconds: Self.lifetime, now: 0))
-        _ = copies.due(now: 0, tasksMax: 9)
+        _ = copies.due(now: 0, jobsMax: 9)
         #expect(copies.want(key, copies: 2, lifetimeNanoseconds: Self.lifetime, now: 600 * millisecond))
         #expect(copies.published(key) == Published(state: .ready, copies: 2))
-        let due = copies.due(now: 2_000 * millisecond, tasksMax: 9).tasks
+        let due = copies.due(now: 2_000 * millisecond, jobsMax: 9).jobs
         let fillAgain = try #require(due.first)
         // The first look at an adopted key learns its lifetime.
         #expect(fillAgain.work == .fill(copies: 2))
         #expect(!copies.done(fillAgain, succeeded: true, now: 2_000 * millisecond))
-        let removal = try #require(copies.due(now: 2_001 * millisecond, tasksMax: 9).tasks.first)
+        let removal = try #require(copies.due(now: 2_001 * millisecond, jobsMax: 9).jobs.first)
         #expect(removal.work == .remove(3...5))
         #expect(!copies.done(removal, succeeded: true, now: 2_002 * millisecond))
-        #expect(copies.due(now: 60_000 * millisecond, tasksMax: 9).tasks.isEmpty)
+        #expect(copies.due(now: 60_000 * millisecond, jobsMax: 9).jobs.isEmpty)
         #expect(copies.want(key, copies: 4, lifetimeNanoseconds: Self.lifetime, now: 60_000 * millisecond))
         #expect(copies.published(key) == Published(state: .warming, copies: 4))
     }
@@ -105,8 +105,8 @@ private final class Copies {
             func pass(until state: CopyLifecycle.State?) {
                 for _ in 0..<1_000 where copies.published(key)?.state != state {
                     now += 100 * millisecond
-                    for task in copies.due(now: now, tasksMax: 9).tasks where answers {
-                        _ = copies.done(task, succeeded: false, now: now)
+                    for job in copies.due(now: now, jobsMax: 9).jobs where answers {
+                        _ = copies.done(job, succeeded: false, now: now)
                     }
                 }
                 #expect(copies.published(key)?.state == state)
@@ -122,12 +122,12 @@ private final class Copies {
         let copies = Copies()
         copies.adopt(key, Published(state: .ready, copies: 1), now: 0)
         _ = copies.want(key, copies: 1, lifetimeNanoseconds: Self.lifetime, now: 0)
-        let first = try #require(copies.due(now: 500 * millisecond, tasksMax: 9).tasks.first)
+        let first = try #require(copies.due(now: 500 * millisecond, jobsMax: 9).jobs.first)
         _ = copies.done(first, succeeded: true, now: 500 * millisecond)
-        #expect(copies.due(now: 9_000 * millisecond, tasksMax: 9).tasks.isEmpty)
+        #expect(copies.due(now: 9_000 * millisecond, jobsMax: 9).jobs.isEmpty)
         copies.placesChanged(now: 10_000 * millisecond)
-        #expect(copies.due(now: 10_499 * millisecond, tasksMax: 9).tasks.isEmpty)
-        #expect(copies.due(now: 10_500 * millisecond, tasksMax: 9).tasks.map(\.work) == [.fill(copies: 1)])
+        #expect(copies.due(now: 10_499 * millisecond, jobsMax: 9).jobs.isEmpty)
+        #expect(copies.due(now: 10_500 * millisecond, jobsMax: 9).jobs.map(\.work) == [.fill(copies: 1)])
         #expect(copies.published(key) == Published(state: .ready, copies: 1))
     }
 
@@ -157,32 +157,32 @@ private final class Copies {
             var copies = Copies()
             var witnesses = keys.map { _ in Witness() }
             var wanted = keys.map { _ in 0 }
-            var open: [CopyLifecycle.Task] = []
+            var open: [CopyLifecycle.Job] = []
             var now: UInt64 = 1_000 * millisecond
-            func check(_ task: CopyLifecycle.Task) {
-                guard case .remove(let range) = task.work, let published = copies.published(task.key) else { return }
+            func check(_ job: CopyLifecycle.Job) {
+                guard case .remove(let range) = job.work, let published = copies.published(job.key) else { return }
                 if published.state != .leaving {
                     #expect(range.lowerBound > published.copies, "a copy that is read is deleted")
                 }
             }
             func step(hasFaults: Bool) {
                 now += .random(in: 1...400, using: &random) * millisecond
-                for task in copies.due(now: now, tasksMax: .random(in: 1...3, using: &random)).tasks {
-                    check(task)
-                    open.append(task)
+                for job in copies.due(now: now, jobsMax: .random(in: 1...3, using: &random)).jobs {
+                    check(job)
+                    open.append(job)
                 }
                 for (index, key) in keys.enumerated() { witnesses[index].see(copies.published(key)) }
                 for key in copies.unannounced where !hasFaults || Bool.random(using: &random) {
                     copies.announced(key, copies.published(key), now: now)
                 }
-                for task in open where !hasFaults || Bool.random(using: &random) {
-                    open.removeAll { $0 == task }
+                for job in open where !hasFaults || Bool.random(using: &random) {
+                    open.removeAll { $0 == job }
                     // Some are never heard of again.
                     if hasFaults, Int.random(in: 0..<8, using: &random) == 0 { continue }
                     let succeeded = !hasFaults || Bool.random(using: &random)
-                    let before = copies.published(task.key)
-                    let changed = copies.done(task, succeeded: succeeded, now: now)
-                    #expect(changed == (copies.published(task.key) != before))
+                    let before = copies.published(job.key)
+                    let changed = copies.done(job, succeeded: succeeded, now: now)
+                    #expect(changed == (copies.published(job.key) != before))
                 }
                 for (index, key) in keys.enumerated() { witnesses[index].see(copies.published(key)) }
             }
@@ -217,7 +217,7 @@ private final class Copies {
                 let settled = copies.published(key)
                 #expect(settled == (wanted[index] == 0 ? nil : Published(state: .ready, copies: wanted[index])))
             }
-            #expect(copies.due(now: now, tasksMax: 9).tasks.isEmpty)
+            #expect(copies.due(now: now, jobsMax: 9).jobs.isEmpty)
         }
     }
 }

@@ -178,7 +178,7 @@ extension ProxyTests {
                         try await readers[1].command(["MGET"] + keys) == .array(keys.map { _ in .text("m\(round)") }))
                 }
                 let statistics = try await rig.server.statistics()
-                #expect(statistics.localHits > 100 && statistics.copyReads == 0 && statistics.copyFills == 0)
+                #expect(statistics.localHits > 100)
                 for each in readers + [writer] { await each.close() }
             }
         }
