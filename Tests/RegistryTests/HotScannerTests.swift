@@ -29,12 +29,15 @@ import Testing
     }
 
     private func record(_ key: KeyName, _ random: inout SeededGenerator) -> HotRecord {
-        HotRecord(
+        let copies = Bool.random(using: &random) ? Int.random(in: 0...RegistryLimits.copiesMax, using: &random) : nil
+        return HotRecord(
             key: key, state: [.candidate, .hot, .cooling].randomElement(using: &random)!,
             kind: HotKind.allCases.randomElement(using: &random)!, readsPerSecond: rate(&random),
             writesPerSecond: rate(&random), bytesPerSecond: rate(&random), missesPerSecond: rate(&random),
             errorPerSecond: rate(&random),
-            copies: Bool.random(using: &random) ? Int.random(in: 0...RegistryLimits.copiesMax, using: &random) : nil,
+            copies: copies,
+            copyState: copies ?? 0 > 0 && Bool.random(using: &random)
+                ? CopyState.allCases.randomElement(using: &random) : nil,
             sources: Bool.random(using: &random) ? ["agents", "flink-1"] : [],
             since: Timestamp(millisecondsSince1970: .random(in: 0...2_000_000_000_000, using: &random)))
     }

@@ -62,15 +62,16 @@ import Testing
             pattern: "a", thresholdPerSecond: 1, thresholdShareOfNode: 0.5, thresholdFloorPerSecond: 1,
             thresholdBytesPerSecond: 2, windowMilliseconds: 900, confirmSlices: 3, confirmOfSlices: 4,
             instantMultiple: 5, leaveRatio: 0.5, coolDownSeconds: 6, minimumHotSeconds: 7, reentrySeconds: 8,
-            writeHotRatio: 0.9, missingHotRatio: 0.7, action: .cache, copies: 1, replicaReads: true,
+            writeHotRatio: 0.9, missingHotRatio: 0.7, action: .cache, copies: 1, copiesByHeat: true,
+            replicaReads: true,
             stalenessCapMilliseconds: 10, staleOnErrorCapSeconds: 0)
         try roundTrip(
             RulesDocument(rules: [other]),
-            #"{"rules":[{"action":"cache","confirmOfSlices":4,"confirmSlices":3,"coolDownSeconds":6,"copies":1,"instantMultiple":5,"leaveRatio":0.5,"minimumHotSeconds":7,"missingHotRatio":0.7,"pattern":"a","reentrySeconds":8,"replicaReads":true,"staleOnErrorCapSeconds":0,"stalenessCapMilliseconds":10,"thresholdBytesPerSecond":2,"thresholdFloorPerSecond":1,"thresholdPerSecond":1,"thresholdShareOfNode":0.5,"windowMilliseconds":900,"writeHotRatio":0.9}],"schema":1}"#
+            #"{"rules":[{"action":"cache","confirmOfSlices":4,"confirmSlices":3,"coolDownSeconds":6,"copies":1,"copiesByHeat":true,"instantMultiple":5,"leaveRatio":0.5,"minimumHotSeconds":7,"missingHotRatio":0.7,"pattern":"a","reentrySeconds":8,"replicaReads":true,"staleOnErrorCapSeconds":0,"stalenessCapMilliseconds":10,"thresholdBytesPerSecond":2,"thresholdFloorPerSecond":1,"thresholdPerSecond":1,"thresholdShareOfNode":0.5,"windowMilliseconds":900,"writeHotRatio":0.9}],"schema":1}"#
         )
         // All fields written out, as earlier versions did, say the same.
         let full =
-            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdFloorPerSecond":100,"thresholdPerSecond":1000,"thresholdShareOfNode":0,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
+            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"copiesByHeat":false,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdFloorPerSecond":100,"thresholdPerSecond":1000,"thresholdShareOfNode":0,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
         #expect(try RegistryCodec.decode(RulesDocument.self, from: Array(full.utf8), source: "node") == RulesDocument())
     }
 
@@ -235,18 +236,38 @@ import Testing
         }
     }
 
+    @Test func aStateOfCopiesStandsBesideTheirNumber() throws {
+        for state in CopyState.allCases {
+            let record = HotRecord(
+                key: "a", state: .hot, copies: 2, copyState: state, since: Timestamp("2026-11-22T10:00:00Z")!)
+            let text =
+                #"{"keys":[{"copies":2,"copyState":"\#(state.rawValue)","key":"a","kind":"read","readsPerSecond":0,"since":"2026-11-22T10:00:00Z","state":"hot"}],"schema":1,"version":1}"#
+            #expect(HotBucket.scan(Array(text.utf8))?.keys == [record])
+            try roundTrip(HotBucket(version: 1, keys: [record]), text)
+        }
+        for copies in ["", #""copies":0,"#] {
+            let text =
+                #"{"schema":1,"version":1,"keys":[{\#(copies)"copyState":"ready","key":"a","state":"hot","since":"2026-11-22T10:00:00Z"}]}"#
+            #expect(throws: DocumentError.self) {
+                try RegistryCodec.decode(HotBucket.self, from: Array(text.utf8), source: "node")
+            }
+        }
+    }
+
     /// The table in docs/znode-schema.md, "How many keys fit".
     @Test(arguments: [
-        (20, 293, 417), (100, 216, 276), (200, 162, 194), (300, 130, 149), (500, 93, 102), (1_024, 53, 56),
+        (20, 254, 348), (100, 194, 244), (200, 149, 177), (300, 121, 139), (500, 88, 98), (1_024, 51, 54),
     ])
     func aBucketHoldsAsManyKeysAsDocumented(keyBytes: Int, fewest: Int, most: Int) throws {
         let key = KeyName([UInt8](repeating: UInt8(ascii: "k"), count: keyBytes))
         let since = Timestamp("2026-11-22T10:00:00.100Z")!
         let usual = HotRecord(
-            key: key, state: .hot, readsPerSecond: 5_230, errorPerSecond: 12, sources: ["agents"], since: since)
+            key: key, state: .hot, readsPerSecond: 5_230, errorPerSecond: 12, copies: 3, copyState: .ready,
+            sources: ["agents"], since: since)
         let largest = HotRecord(
             key: key, state: .cooling, kind: .write, readsPerSecond: 1_000_000, writesPerSecond: 1_000_000,
-            bytesPerSecond: 1_000_000_000, errorPerSecond: 100_000, sources: ["agents"], since: since)
+            bytesPerSecond: 1_000_000_000, errorPerSecond: 100_000, copies: 16, copyState: .leaving,
+            sources: ["agents"], since: since)
         let empty = try RegistryCodec.encode(HotBucket(version: 1 << 53), source: "").count
         func room(for record: HotRecord) throws -> Int {
             let bytes =

@@ -114,7 +114,7 @@ struct RulesExplainReport: Report {
         fields.add("missing-hot", "when \(Int64((rule.missingHotRatio * 100).rounded())) % of the reads find nothing")
         fields.add(
             "action",
-            "\(rule.action.rawValue), \(rule.copies) copies"
+            "\(rule.action.rawValue), \(rule.copiesByHeat ? "by heat up to \(rule.copies)" : "\(rule.copies)") copies"
                 + (rule.replicaReads ? ", replicas of a Redis Cluster are read" : ""))
         fields.add(
             "stale",

@@ -72,7 +72,9 @@ struct StatusReport: Report {
             report.stalenessCapMilliseconds = control.stalenessCapMilliseconds
         }
         if let hot = report.take(try await hot) {
-            func count(_ state: HotState) -> Int { hot.records.lazy.filter { $0.state == state }.count }
+            func count(_ state: HotState) -> Int {
+                hot.records.lazy.filter { $0.state == state && !$0.isOnlyOfCopies }.count
+            }
             report.hotSet = HotSet(
                 epoch: hot.head.epoch, version: hot.head.version, publishedAt: hot.head.publishedAt,
                 coordinator: hot.head.coordinator, hot: count(.hot), cooling: count(.cooling),

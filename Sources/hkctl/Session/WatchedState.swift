@@ -6,6 +6,8 @@ struct RegistryChange: Encodable, Sendable {
         case candidate, hot, cooling, cold
         /// Named by a source that had not named it before; its state is the same.
         case sources
+        /// Its copies are others, or on another part of their way; nothing else is new.
+        case copies
         case pinned, unpinned, denied, undenied
         case mode, rules, topology
         /// What is known of the registry became `fresh` or `stale`.
@@ -42,6 +44,9 @@ struct WatchedState: Sendable {
     private let nextExpiry: Timestamp?
 
     init(_ snapshot: RegistrySnapshot, at now: Timestamp) {
+        var snapshot = snapshot
+        // Of a key that is cold by itself nothing is detected.
+        for record in snapshot.hot where record.isOnlyOfCopies { snapshot.hot[record.key] = nil }
         self.snapshot = snapshot
         pins = KeyRow.active(snapshot.pins?.pins ?? [], now)
         denies = KeyRow.active(snapshot.pins?.denies ?? [], now)
@@ -131,6 +136,10 @@ struct WatchedState: Sendable {
                 if isNamed { changes.append(change(record.key, record, .sources)) }
                 continue
             }
+            if let old = before.snapshot.hot[record.key], old.state == record.state, old.kind == record.kind {
+                changes.append(change(record.key, record, .copies))
+                continue
+            }
             guard let event = RegistryChange.Event(rawValue: record.state.rawValue) else { continue }
             changes.append(change(record.key, record, event))
         }
@@ -145,7 +154,9 @@ struct WatchedState: Sendable {
         var parts = [record.kind.rawValue, "\(NumberText.rate(record.readsPerSecond)) reads/s"]
         if record.writesPerSecond > 0 { parts.append("\(NumberText.rate(record.writesPerSecond)) writes/s") }
         if record.missesPerSecond > 0 { parts.append("\(NumberText.rate(record.missesPerSecond)) misses/s") }
-        if let copies = record.copies { parts.append("copies: \(copies)") }
+        if let copies = record.copies {
+            parts.append("copies: \(copies)" + (record.copyState.map { " (\($0.rawValue))" } ?? ""))
+        }
         if !record.sources.isEmpty { parts.append("from \(record.sources.joined(separator: " and "))") }
         return parts.joined(separator: ", ")
     }
