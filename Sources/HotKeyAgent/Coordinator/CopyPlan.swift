@@ -183,7 +183,7 @@ struct CopyPlan: Sendable {
             let reads = max(heat?.readsPerSecond ?? 0, heat == nil ? record?.readsPerSecond ?? 0 : 0)
             wish =
                 heat == nil && numbers[key]?.copies != nil
-                ? min(numbers[key]?.copies ?? 0, copiesMax)
+                ? min(numbers[key]?.copies ?? 0, rule.copies)
                 : numbers[key, default: CopyNumber()].observe(
                     readsPerSecond: reads,
                     placeReadsPerSecond: rule.readsPerPlace(homeAccessesPerSecond: heat?.homeAccessesPerSecond),

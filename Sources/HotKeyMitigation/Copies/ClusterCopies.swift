@@ -27,7 +27,7 @@ public enum ClusterCopies {
     /// The slots of copy 1, 2, …; fewer than `count` when there are not so many primaries, or one serves so few slots that the key's
     /// sequence does not meet it.
     /// - Parameter owner: identifies the primary of a slot; nil for one that nobody serves.
-    public static func slots(of key: [UInt8], count: Int, owner: (Int) -> Int?) -> [Int] {
+    public static func slots<Owner: Equatable>(of key: [UInt8], count: Int, owner: (Int) -> Owner?) -> [Int] {
         guard count > 0, let home = key.withUnsafeBytes({ owner(ClusterSlot.of($0)) }) else { return [] }
         var owners = [home]
         var slots: [Int] = []

@@ -117,7 +117,11 @@ final class ClusterState {
             troubles[address] = nil
             loop.letGo(node)
         }
-        if isChanged { ownersChanged() }
+        if isChanged {
+            ownersChanged()
+            // Nodes may have left.
+            copySlots.planAnew()
+        }
     }
 
     /// The operator names other places to ask. Until they have answered, what is known holds.

@@ -16,6 +16,8 @@ final class CopySlots {
     private unowned let cluster: ClusterState
     /// Of keys whose copies have been asked for.
     private var plans: [[UInt8]: Plan] = [:]
+    /// Slots have changed hands since all was planned.
+    private var isOld = false
     /// Counts the changes of any key's plan.
     private(set) var changes: UInt64 = 0
 
@@ -45,18 +47,23 @@ final class CopySlots {
     /// Of as many copies as there may ever be, so that another number changes no place.
     private func made(for key: [UInt8]) -> Plan {
         guard cluster.hasMap else { return Plan(slots: [], nodes: []) }
-        let places = loop.nodes
-        let count = min(HotKeyMitigationLimits.copiesMax, places.count - 1)
-        var numbers: [ObjectIdentifier: Int] = [:]
-        for (number, node) in places.enumerated() { numbers[ObjectIdentifier(node)] = number }
-        let slots = ClusterCopies.slots(of: key, count: count) { slot in
-            cluster.owner(ofSlot: slot).flatMap { numbers[ObjectIdentifier($0)] }
+        let count = min(HotKeyMitigationLimits.copiesMax, loop.nodes.count - 1)
+        let slots = ClusterCopies.slots(of: key, count: count) {
+            cluster.owner(ofSlot: $0).map { ObjectIdentifier($0) }
         }
         return Plan(slots: slots, nodes: slots.compactMap { cluster.owner(ofSlot: $0) })
     }
 
-    /// Slots have changed hands. What is in the copies that lie elsewhere now came there while nobody went by them, or came with its slot.
-    func ownersChanged() {
+    /// Redirections tell of slots that have changed hands. Until the next tick the copies are looked for where they were, and what is
+    /// not there any more is redirected, which counts as missing: so a cluster that moves its slots one after the other does not have
+    /// every key planned anew for each of them.
+    func ownersChanged() { isOld = true }
+
+    func tick() { if isOld { planAnew() } }
+
+    /// What is in the copies that lie elsewhere now came there while nobody went by them, or came with its slot.
+    func planAnew() {
+        isOld = false
         for (key, old) in plans {
             let new = made(for: key)
             guard !new.isSame(old) else { continue }

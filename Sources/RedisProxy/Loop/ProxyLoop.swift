@@ -156,6 +156,7 @@ final class ProxyLoop: TurnObserver {
             node.tick(timeoutNanoseconds: timeoutNanoseconds)
         }
         cluster?.replicaReads.tick(timeoutNanoseconds: timeoutNanoseconds)
+        cluster?.copySlots.tick()
         slotDiscovery?.tick()
         for node in leavingNodes { node.checkTimeouts(timeoutNanoseconds: timeoutNanoseconds) }
         if !leavingNodes.isEmpty { endLeaving() }

@@ -5,6 +5,16 @@ import Testing
 extension EndToEnd.OnAFleet {
     /// A topology of kind `cluster`, from the operator's file to what apps see.
     @Suite struct ClusterTopology {
+        private static func copies(_ cluster: RedisCluster) async throws -> [String] {
+            var names: [String] = []
+            for member in try await cluster.members() where member.isPrimary {
+                let client = try await RedisTestClient.connect(port: member.port)
+                names += try await client.command("KEYS", "__hkcopy:*").elements?.compactMap(\.string) ?? []
+                await client.close()
+            }
+            return names
+        }
+
         @Test func aRedisClusterIsServedFromItsSeeds() async throws {
             let fleet = try await sharedFleet()
             let before = try await fleet.control("topology", "show", "--output", "json")
@@ -41,6 +51,16 @@ extension EndToEnd.OnAFleet {
                     let shown = try await fleet.control("route", key)
                     #expect(shown.contains("\(slot)") && shown.contains(route.home.address))
                 }
+                // Copies on the other primaries come and go with the pin.
+                try await fleet.control("pin", keys[0], "--copies", "2")
+                try await fleet.waitFor(keys[0], "ready") { $0.copyState == "ready" && $0.copies == 2 }
+                let places = try await fleet.agents[1].route(keys[0])
+                #expect(
+                    Set(places.copies.map(\.address)).union([places.home.address]) == primaries
+                        && places.copies.count == 2)
+                try await eventually("both copies are there") { try await Self.copies(cluster).count == 2 }
+                try await fleet.control("unpin", keys[0])
+                try await eventually("no copy is left") { try await Self.copies(cluster).isEmpty }
                 // A seed that is a primary keeps its name.
                 let metrics = try PrometheusText(try await fleet.agents[0].http("/metrics").body)
                 let named = try #require(metrics.families["hotkey_node_requests_total"]).samples

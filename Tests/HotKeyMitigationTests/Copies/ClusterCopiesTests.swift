@@ -58,8 +58,8 @@ import Testing
     }
 
     @Test func whereNobodyServesThereIsNoCopy() {
-        #expect(ClusterCopies.slots(of: key(1), count: 3) { _ in nil } == [])
-        #expect(ClusterCopies.slots(of: key(1), count: 3) { _ in 0 } == [])
+        #expect(ClusterCopies.slots(of: key(1), count: 3) { _ in nil as Int? } == [])
+        #expect(ClusterCopies.slots(of: key(1), count: 3) { _ in 0 as Int? } == [])
         #expect(ClusterCopies.slots(of: key(1), count: 0, owner: owner(3)) == [])
     }
 }
