@@ -158,28 +158,27 @@ public struct CopyLifecycle: Sendable {
     public mutating func due(now: UInt64, jobsMax: Int) -> (jobs: [Job], changed: [[UInt8]]) {
         var jobs: [Job] = []
         var changed: [[UInt8]] = []
-        // In an order of their own, so that the same events give the same jobs.
-        for key in waiting.sorted(by: { $0.lexicographicallyPrecedes($1) }) {
-            guard let entry = entries[key] else {
-                waiting.remove(key)
-                continue
-            }
-            switch entry.next(now: now) {
+        var due: [(key: [UInt8], work: Job.Work)] = []
+        for key in Array(waiting) {
+            switch entries[key]?.next(now: now) ?? .nothing {
             case .nothing: waiting.remove(key)
             case .wait: break
-            case .work(let work):
-                if entry.tries >= HotKeyMitigationLimits.copyTriesMax {
-                    // Nothing was ever heard of the last one.
-                    if end(key, work, now) { changed.append(key) }
-                    continue
-                }
-                guard jobs.count < jobsMax else { continue }
-                lastNumber += 1
-                entries[key]?.underWay = lastNumber
-                entries[key]?.nextTryAt = now &+ HotKeyMitigationLimits.copyJobNanosecondsMax
-                entries[key]?.tries += 1
-                jobs.append(Job(key: key, work: work, number: lastNumber))
+            case .work(let work): due.append((key, work))
             }
+        }
+        // In an order of their own, so that the same events give the same jobs.
+        for (key, work) in due.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+            if let entry = entries[key], entry.tries >= HotKeyMitigationLimits.copyTriesMax {
+                // Nothing was ever heard of the last one.
+                if end(key, work, now) { changed.append(key) }
+                continue
+            }
+            guard jobs.count < jobsMax else { continue }
+            lastNumber += 1
+            entries[key]?.underWay = lastNumber
+            entries[key]?.nextTryAt = now &+ HotKeyMitigationLimits.copyJobNanosecondsMax
+            entries[key]?.tries += 1
+            jobs.append(Job(key: key, work: work, number: lastNumber))
         }
         return (jobs, changed)
     }

@@ -34,7 +34,8 @@ extension EndToEnd.OnAFleet {
             // Nothing but a node's name, a bucket's bound and a kind of hot key is ever a label.
             for family in metrics.families.values {
                 for (sample, _) in family.samples {
-                    #expect(Set(sample.labels.keys).isSubset(of: ["node", "le", "kind", "by", "cause", "tracked"]))
+                    #expect(
+                        Set(sample.labels.keys).isSubset(of: ["node", "le", "kind", "by", "cause", "tracked", "state"]))
                 }
             }
             let kinds = metrics.families["hotkey_hot_keys_by_kind"]?.samples ?? []
