@@ -70,7 +70,8 @@ enum Python {
 
         RECORD = ("key", "state", "readsPerSecond", "since")
         RECORD_OPTIONAL = (
-            "kind", "writesPerSecond", "bytesPerSecond", "missesPerSecond", "errorPerSecond", "copies", "sources")
+            "kind", "writesPerSecond", "bytesPerSecond", "missesPerSecond", "errorPerSecond", "copies", "copyState",
+            "sources")
         # A bucket may be newer than the head that was read before it: then the head is read again.
         for attempt in range(20):
             head, head_stat = document(
