@@ -81,4 +81,24 @@ import Testing
         }
         #expect(enteredEarly > 3)
     }
+
+    /// Fewer rules than before, a full hot set, and the next turn is one within a slice: the key that gives way there was last
+    /// matched with the old rules.
+    @Test func aKeyThatGivesWayAfterARuleChangeIsMatchedAnew() throws {
+        var fleet = Fleet(agents: 1)
+        let narrow = DetectionRule(pattern: try GlobPattern("key:*"))
+        var tracker = HeatTracker(rules: try RuleSet([.forAll(), narrow]), hotKeysMax: 1)
+        for _ in 0..<5 {
+            try fleet.slice([Report.Entry(key: item, reads: 150)])
+            _ = tracker.evaluate(fleet.window, nowNanoseconds: fleet.now)
+        }
+        #expect(tracker.hotKeys.map(\.key) == [item])
+        tracker.update(rules: try RuleSet([.forAll()]))
+        try fleet.window.ingest(
+            agent: "agent-0", epoch: 1, frames: [frame(6, [Report.Entry(key: key(1), reads: 5_000)])],
+            nowNanoseconds: fleet.now)
+        let changes = tracker.admitEarly(fleet.window, nowNanoseconds: fleet.now + milliseconds(50))
+        #expect(Set(changes.map(\.key)) == [item, key(1)])
+        #expect(changes.allSatisfy { $0.rulePosition == 0 })
+    }
 }

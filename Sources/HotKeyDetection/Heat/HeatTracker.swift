@@ -22,6 +22,13 @@ public struct HeatTracker: Sendable {
         var sample = HeatSample.zero
         var ruleNumber: Int?
         var ruleGeneration: UInt32 = 0
+
+        /// Looks the rule up once for each generation of the rules.
+        mutating func match(_ key: [UInt8], _ rules: RuleSet, _ generation: UInt32) {
+            guard ruleGeneration != generation else { return }
+            ruleGeneration = generation
+            ruleNumber = key.withUnsafeBytes { rules.number(for: $0) }
+        }
     }
 
     private static let newcomerMargin = 1.25
@@ -194,10 +201,7 @@ public struct HeatTracker: Sendable {
     ) -> HeatChange? {
         let kindBefore = tracked.machine.kind
         let sinceBefore = tracked.machine.sinceNanoseconds
-        if tracked.ruleGeneration != generation {
-            tracked.ruleGeneration = generation
-            tracked.ruleNumber = key.withUnsafeBytes { rules.number(for: $0) }
-        }
+        tracked.match(key, rules, generation)
         func change(_ state: HeatState, _ kind: HeatKind, _ cause: HeatChange.Cause) -> HeatChange {
             HeatChange(
                 key: key, state: state, kind: kind, cause: cause, sample: tracked.sample,
@@ -241,6 +245,9 @@ public struct HeatTracker: Sendable {
             guard var leaver = tracked[key], let kind = leaver.machine.kind,
                 let since = leaver.machine.sinceNanoseconds
             else { continue }
+            // Between two evaluations only keys that enter have been matched with rules that are new since: the number of the
+            // others is one in a list that is gone.
+            leaver.match(key, rules, ruleGeneration)
             leaver.machine.leave(now: now)
             tracked[key] = leaver
             guard !entered.contains(key) else { continue }
