@@ -152,6 +152,69 @@ import Testing
         #expect(tracker.hotKeyCount == 20)
     }
 
+    /// Whoever lost its place to others, with traffic that never stops, is seen again when it becomes hot.
+    @Test func aKeyWithoutAPlaceIsNotBlindlyPassedOver() throws {
+        var fleet = Fleet(agents: 1)
+        let rule = try DetectionRule.forAll(threshold: 100) { ($0.coolDownSeconds, $0.minimumHotSeconds) = (1, 1) }
+        var tracker = HeatTracker(rules: try RuleSet([rule]), hotKeysMax: 1, trackedKeysMax: 20)
+        _ = try run(&tracker, &fleet, slices: 5, [entry(item, reads: 30)])
+        #expect(tracker.state(of: item) == .hot)
+        // It leaves, and is remembered, until others need the place.
+        _ = try run(&tracker, &fleet, slices: 30, [entry(item, reads: 1)])
+        #expect(tracker.state(of: item) == .cold && tracker.trackedKeyCount == 1)
+        let others = (0..<30).map { entry(key($0), reads: 10) }
+        for round in 0..<10 {
+            // Each is over in one slice and not in the next two: candidates, and none enters.
+            let busy = round % 3 == 0 ? others : []
+            _ = try run(&tracker, &fleet, slices: 1, busy + [entry(item, reads: 1)])
+        }
+        #expect(tracker.trackedKeyCount <= 20)
+        let back = try run(&tracker, &fleet, slices: 3, [entry(item, reads: 1_000)])
+        #expect(back.map(\.change.key) == [item] && back.map(\.slice) == [1])
+    }
+
+    @Test func aHotKeyTakesTheCoolestCandidatesPlace() throws {
+        let rules = try RuleSet([.forAll(threshold: 100)])
+        let others = (0..<20).map { entry(key($0), reads: UInt64(10 + $0 / 10)) }
+        for isEarly in [false, true] {
+            var fleet = Fleet(agents: 1)
+            var tracker = HeatTracker(rules: rules, hotKeysMax: 5, trackedKeysMax: 20)
+            _ = try run(&tracker, &fleet, slices: 1, [])
+            _ = try run(&tracker, &fleet, slices: 1, others)
+            #expect(tracker.trackedKeyCount == 20 && tracker.hotKeyCount == 0)
+            let frame = try Report(sequence: 3, entries: [entry(item, reads: 1_000)]).encoded()
+            try fleet.window.ingest(agent: "agent-0", epoch: 1, frames: [frame], nowNanoseconds: fleet.now)
+            let changes =
+                isEarly
+                ? tracker.admitEarly(fleet.window, nowNanoseconds: fleet.now + milliseconds(50))
+                : tracker.evaluate(fleet.window, nowNanoseconds: fleet.now + milliseconds(100))
+            #expect(changes.map(\.key) == [item] && tracker.trackedKeyCount == 20)
+            // One of the cooler half gave way.
+            #expect((10..<20).allSatisfy { tracker.state(of: key($0)) == .candidate })
+        }
+    }
+
+    /// A full hot set is taken over, and of its keys' agents none has been pulled when a key turns up that is far hotter.
+    @Test func aFullHotSetLosesNoKeyToANewcomerBeforeItsReportsAreThere() throws {
+        var fleet = Fleet(agents: 1)
+        var tracker = HeatTracker(rules: try RuleSet([.forAll()]), hotKeysMax: 5)
+        tracker.adopt(
+            (0..<5).map { PublishedHeat(key: key($0), kind: .read, isCooling: false, sinceNanoseconds: 0) },
+            nowNanoseconds: fleet.now)
+        let newcomer = [entry(item, reads: 5_000)]
+        #expect(try run(&tracker, &fleet, slices: 20, newcomer).isEmpty)
+        let frame = try Report(sequence: 21, entries: newcomer).encoded()
+        try fleet.window.ingest(agent: "agent-0", epoch: 1, frames: [frame], nowNanoseconds: fleet.now)
+        #expect(tracker.admitEarly(fleet.window, nowNanoseconds: fleet.now + milliseconds(50)).isEmpty)
+        #expect(tracker.hotKeyCount == 5 && Set(tracker.hotKeys.map(\.key)) == Set((0..<5).map { key($0) }))
+        // Once they have had their time, it takes the place of the coolest.
+        fleet.now += milliseconds(10_000)
+        let known = (0..<5).map { entry(key($0), reads: UInt64(200 + $0)) }
+        let later = try run(&tracker, &fleet, slices: 20, known + newcomer).map(\.change)
+        #expect(later.map(\.state).filter { $0 == .hot } == [.hot] && tracker.state(of: item) == .hot)
+        #expect(later.filter { $0.state == .cold }.map(\.cause) == [.capacity] && tracker.hotKeyCount == 5)
+    }
+
     /// An agent alone over the threshold, whatever the phase of its slices at the load's start.
     @Test(arguments: [0, 10, 25, 40], [1_500, 2_000, 5_000])
     func aloneHotWithin200Milliseconds(phaseMilliseconds: Int, rate: Int) throws {

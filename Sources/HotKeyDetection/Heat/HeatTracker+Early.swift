@@ -16,25 +16,32 @@ extension HeatTracker {
             let entry = window.keys.find(key, hash: known.hash)
             if entry >= 0 { admit(key, known, at: entry, window.keys, moment, &changes, &entered) }
         }
+        var places = TrackedPlaces()
         for entry in window.keys.notedEntries {
             let key = Array(window.keys.key(at: entry))
-            guard tracked[key] == nil, tracked.count < trackedKeysMax else { continue }
+            guard tracked[key] == nil else { continue }
             let fresh = Tracked(hash: window.keys.hash(at: entry), machine: HeatStateMachine())
-            admit(key, fresh, at: entry, window.keys, moment, &changes, &entered)
+            admit(key, fresh, at: entry, window.keys, moment, &changes, &entered) {
+                $0.tracked.count < $0.trackedKeysMax || places.free(in: &$0, window.keys, enters: true)
+            }
         }
         hotKeyCount += entered.count
-        if hotKeyCount > hotKeysMax { enforceCapacity(&changes, entered: entered, now: now) }
+        if hotKeyCount > hotKeysMax {
+            let mayCool = mayCool(by: window, nowNanoseconds: now)
+            enforceCapacity(&changes, entered: entered, now: now, mayCool: mayCool)
+        }
         return changes
     }
 
     private mutating func admit(
         _ key: [UInt8], _ known: Tracked, at entry: Int, _ window: SlidingWindow, _ moment: Moment,
-        _ changes: inout [HeatChange], _ entered: inout Set<[UInt8]>
+        _ changes: inout [HeatChange], _ entered: inout Set<[UInt8]>,
+        hasPlace: (inout HeatTracker) -> Bool = { _ in true }
     ) {
         guard let number = window.ruleNumber(at: entry, in: rules, generation: ruleGeneration) else { return }
         let rule = rules[number].rule.inForce(for: window.key(at: entry), capacities)
         let sample = window.sample(at: entry, rule: rule, ending: moment.ending)
-        guard known.machine.wouldEnter(sample, rule: rule, now: moment.now) else { return }
+        guard known.machine.wouldEnter(sample, rule: rule, now: moment.now), hasPlace(&self) else { return }
         var entering = known
         let change = Self.step(
             key, &entering, entry, window, rules, ruleGeneration, capacities, moment, &entered)

@@ -4,8 +4,8 @@
 /// them as they are counted), so its cost follows the number of hot keys and not the number of keys.
 ///
 /// Bounded: at most `hotKeysMax` hot keys. Beyond it the coolest leave; a newcomer must be a quarter hotter than what it
-/// replaces, so that equals do not push each other out in turns. At most `trackedKeysMax` keys have a state at all: keys
-/// that left lately are forgotten first, then candidates wait.
+/// replaces, so that equals do not push each other out in turns. At most `trackedKeysMax` keys have a state at all: for more,
+/// those that left lately are forgotten; then a key that enters takes the place of the coolest candidate, and candidates wait.
 public struct HeatTracker: Sendable {
     /// A hot or cooling key, for display and for publishing anew.
     public struct HotKey: Sendable, Hashable {
@@ -127,8 +127,13 @@ public struct HeatTracker: Sendable {
             for key in tracked.keys { tracked[key]?.hash = window.hash(of: key) }
             needsHashes = false
         }
-        let mayCool = now >= graceEndsNanoseconds && window.isCovered
-        return evaluate(window.keys, ending: window.lastEndedSlice, now: now, mayCool: mayCool)
+        return evaluate(
+            window.keys, ending: window.lastEndedSlice, now: now, mayCool: mayCool(by: window, nowNanoseconds: now))
+    }
+
+    /// Whether enough is reported for a low rate to say something about its key.
+    func mayCool(by window: MergedWindow, nowNanoseconds now: UInt64) -> Bool {
+        now >= graceEndsNanoseconds && window.isCovered
     }
 
     mutating func evaluate(_ window: SlidingWindow, ending: UInt64, now: UInt64, mayCool: Bool) -> [HeatChange] {
@@ -155,7 +160,7 @@ public struct HeatTracker: Sendable {
         for key in forgettable { tracked[key] = nil }
         admitNoted(window, Moment(ending: ending, now: now, mayCool: mayCool), &changes, &entered)
         hotKeyCount += entered.count - changes.count { $0.state == .cold }
-        if hotKeyCount > hotKeysMax { enforceCapacity(&changes, entered: entered, now: now) }
+        if hotKeyCount > hotKeysMax { enforceCapacity(&changes, entered: entered, now: now, mayCool: mayCool) }
         return changes
     }
 
@@ -176,17 +181,18 @@ public struct HeatTracker: Sendable {
     private mutating func admitNoted(
         _ window: SlidingWindow, _ moment: Moment, _ changes: inout [HeatChange], _ entered: inout Set<[UInt8]>
     ) {
-        var hasForgotten = false
+        var places = TrackedPlaces()
         for entry in window.takeNoted() {
             guard let number = window.ruleNumber(at: entry, in: rules, generation: ruleGeneration) else { continue }
             let rule = rules[number].rule.inForce(for: window.key(at: entry), capacities)
-            guard window.sample(at: entry, rule: rule, ending: moment.ending).overSlices > 0 else { continue }
-            if tracked.count >= trackedKeysMax, !hasForgotten {
-                tracked = tracked.filter { $0.value.machine.state != .cold }
-                hasForgotten = true
-            }
+            let sample = window.sample(at: entry, rule: rule, ending: moment.ending)
+            guard sample.overSlices > 0 else { continue }
             let key = Array(window.key(at: entry))
-            guard tracked[key] == nil, tracked.count < trackedKeysMax else { continue }
+            guard tracked[key] == nil else { continue }
+            if tracked.count >= trackedKeysMax {
+                let enters = HeatStateMachine().wouldEnter(sample, rule: rule, now: moment.now)
+                guard places.free(in: &self, window, enters: enters) else { continue }
+            }
             var fresh = Tracked(hash: window.hash(at: entry), machine: HeatStateMachine())
             let change = Self.step(key, &fresh, entry, window, rules, ruleGeneration, capacities, moment, &entered)
             window.setTracked(true, entry: entry)
@@ -233,10 +239,16 @@ public struct HeatTracker: Sendable {
     }
 
     /// Lets the coolest go. One that entered only now leaves without having been heard of.
-    mutating func enforceCapacity(_ changes: inout [HeatChange], entered: Set<[UInt8]>, now: UInt64) {
+    ///
+    /// - Parameter mayCool: false while missing reports could be why a key looks cool. Then only newcomers go: after a takeover the
+    ///   adopted keys have no rate until their agents have been pulled, and would all be cooler than any newcomer.
+    mutating func enforceCapacity(
+        _ changes: inout [HeatChange], entered: Set<[UInt8]>, now: UInt64, mayCool: Bool
+    ) {
         let ranked = tracked.compactMap { key, tracked -> (key: [UInt8], rank: Double)? in
-            guard tracked.machine.kind != nil else { return nil }
-            return (key, tracked.sample.windowHeat / (entered.contains(key) ? Self.newcomerMargin : 1))
+            let isNew = entered.contains(key)
+            guard tracked.machine.kind != nil, mayCool || isNew else { return nil }
+            return (key, tracked.sample.windowHeat / (isNew ? Self.newcomerMargin : 1))
         }.sorted { $0.rank < $1.rank }
         let leaving = ranked.prefix(hotKeyCount - hotKeysMax).map(\.key)
         let gone = Set(leaving)
@@ -256,6 +268,6 @@ public struct HeatTracker: Sendable {
                     key: key, state: .cold, kind: kind, cause: .capacity, sample: leaver.sample,
                     sinceNanoseconds: since, rulePosition: leaver.ruleNumber.map { rules[$0].position }))
         }
-        hotKeyCount = hotKeysMax
+        hotKeyCount -= leaving.count
     }
 }
