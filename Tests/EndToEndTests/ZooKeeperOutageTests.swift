@@ -23,7 +23,10 @@ extension EndToEnd {
             try await fleet.start()
             try await fleet.control("rules", "apply", fleet.file("rules.yaml", testRules))
             try await fleet.control("pin", "kept", "--reason", "before the outage")
-            try await fleet.waitFor("kept", "pinned") { $0.state == "pinned" }
+            // With its copies, so that nothing more is published.
+            try await fleet.waitFor("kept", "pinned, its copies ready") {
+                $0.state == "pinned" && $0.copyState == "ready"
+            }
             let (staying, starting) = (Array(fleet.agents[..<2]), fleet.agents[2])
             // Its state directory now holds what it knew.
             #expect(await starting.stop() == .exited(0))
