@@ -74,6 +74,24 @@ extension EndToEnd.OnAFleet {
             await client.close()
         }
 
+        @Test func aKeyHasAsManyCopiesAsItsHeatNeedsWhereTheRuleSaysSo() async throws {
+            let fleet = try await sharedFleet()
+            let key = "heated:little"
+            let client = try await fleet.agents[0].client()
+            try await client.command("SET", key, "value")
+            // Never more than 400 a second: two places are enough, where the rule alone would fill all three nodes.
+            let load = Load.start(
+                ports: [fleet.appPorts[0]], batch: Array(repeating: ["GET", key], count: 16), pauseMilliseconds: 40,
+                isGood: { $0 == .text("value") })
+            try await fleet.waitFor(key, "ready") { $0.copyState == "ready" }
+            #expect(try await fleet.agents[1].key(key).copies == 1)
+            #expect(try await fleet.agents[1].route(key).copies.count == 1)
+            #expect(await load.stop().failures == [])
+            try await fleet.waitFor(key, "cold") { $0.state == "cold" }
+            try await eventually("no copy is left") { try await copies(fleet, key).isEmpty }
+            await client.close()
+        }
+
         @Test func aNodeThatIsTakenAwayHasNoCopiesLeftAndTheOthersHaveThem() async throws {
             let fleet = try await sharedFleet()
             let key = "copied:moved"

@@ -164,6 +164,12 @@ let testRules = """
         coolDownSeconds: 2
         minimumHotSeconds: 2
         action: copies
+      - pattern: "heated:*"
+        thresholdPerSecond: 210
+        coolDownSeconds: 2
+        minimumHotSeconds: 2
+        action: copies
+        copiesByHeat: true
       - pattern: "weak:*"
         thresholdPerSecond: 1000000
         thresholdShareOfNode: 0.01
