@@ -189,6 +189,17 @@ import Testing
         #expect(fleet.pass(2) == [])
     }
 
+    @Test func anAgentAloneMakesCopiesOnlyWhileItHearsOfNoCoordinator() throws {
+        let local = [LocalHotKey(key: "a", kind: .read, isCooling: false)]
+        var snapshot = registry()
+        snapshot.view = .fresh
+        let reachable = ActingPlan(snapshot: snapshot, local: local, rules: .standard, at: noon)
+        #expect(reachable.policies.map(\.copies) == [0] && reachable.policies.map(\.kind) == [.cache])
+        snapshot.view = .stale(since: .now)
+        let alone = ActingPlan(snapshot: snapshot, local: local, rules: .standard, at: noon)
+        #expect(alone.policies.map(\.copies) == [3] && alone.policies.map(\.readsCopies) == [true])
+    }
+
     @Test func agentsReadCopiesOfAManagedKeyOnlyWhenTheyAreReady() throws {
         for (state, reads) in [(CopyState.warming, false), (.ready, true), (.leaving, false), (nil, true)] {
             var hot = record("a", copies: 2)
