@@ -58,6 +58,7 @@ extension EndToEnd.OnAFleet {
             )
             // Each copy ends once a lifetime, and the next read of it fills it again.
             #expect(copyMisses <= copyReads * 0.05, "\(copyMisses) of \(copyReads)")
+            figure("copies: \(Int(copyReads)) reads answered, \(Int(copyMisses)) found none there")
             #expect(await load.stop().failures == [])
             try await fleet.waitFor(key, "cold") { $0.state == "cold" }
             try await eventually("no copy is left") { try await copies(fleet, key).isEmpty }
