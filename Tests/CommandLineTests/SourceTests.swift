@@ -44,6 +44,13 @@ import Testing
             let key = try #require(try await listed("item:7", agent))
             #expect(key["state"] == "hot" && key["sources"] == .array(["stream-1"]) && key["readsPerSecond"] == 2_100)
             #expect(key["isLocalDecision"] == false)
+            // The agents count nothing of it, and that is not why it is what it is.
+            let why = try #require(try await hkctl.json("get", "item:7", "--explain")["why"]?.items)
+            #expect(
+                why.first
+                    == "stream-1 names it: 2100 accesses/s are 4.20 times the 500/s of rule 1 (*), when it was published"
+            )
+            #expect(!why.contains { "\($0)".contains("cold after") })
             #expect(try await agent.metric("hotkey_sources") == 1)
 
             // An estimate names it too, and proposes another one, which no agent acts on.
@@ -104,6 +111,39 @@ import Testing
             try await hkctl.done("undeny", "item:9")
             try await eventually("item:9 is hot") { try await listed("item:9", agent)?["sources"] == .array(["a"]) }
         }
+    }
+
+    /// What gathers while an agent hangs would all count in the moment in which it answers again, and pass for heat.
+    @Test func aClientGivesUpWhatGatheredWhileItsAgentDidNotAnswer() async throws {
+        let examples = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appending(path: "../../examples/python").standardizedFileURL.path
+        let script = """
+            import sys, time
+            sys.path.insert(0, sys.argv[1])
+            import report_accesses as example
+            class Agent:
+                calls = 0
+                told = 0
+                def pipeline(self, transaction): return Pipeline(self)
+            class Pipeline:
+                def __init__(self, agent): self.agent, self.reads = agent, 0
+                def execute_command(self, name, key, reads, writes): self.reads += reads
+                def execute(self):
+                    self.agent.calls += 1
+                    if self.agent.calls == 1: time.sleep(1.5)
+                    self.agent.told += self.reads
+            agent = Agent()
+            counter = example.AccessCounter(agent)
+            counter.count("k", reads=1)
+            while not agent.calls: time.sleep(0.01)
+            for _ in range(1000): counter.count("k", reads=1)
+            while counter.lost != 1000: time.sleep(0.01)
+            counter.count("k", reads=7)
+            counter.close()
+            assert (agent.told, counter.reported, counter.lost) == (8, 8, 1000), (agent.told, counter.reported, counter.lost)
+            """
+        let outcome = try await SpawnedProcess.run("/usr/bin/python3", ["-B", "-c", script, examples])
+        #expect(outcome.status == 0, "\(outcome)")
     }
 
     /// The very file that the documentation shows.

@@ -21,6 +21,9 @@ import time
 import redis
 
 REPORT_SECONDS = 0.1
+# What has gathered for longer than this, because the agent did not answer, is not reported: it would all count in the moment in which it
+# arrives, and make a key look many times as hot as it is.
+GATHERED_SECONDS_MAX = 0.2
 # More distinct keys than this within one report are counted in `left_out` only: the agent keeps no more either.
 KEYS_PER_REPORT_MAX = 10_000
 
@@ -38,6 +41,7 @@ class AccessCounter:
         self.left_out = 0
         self._agent = agent
         self._counts = {}
+        self._since = time.monotonic()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hot-key-reports", daemon=True)
@@ -69,9 +73,14 @@ class AccessCounter:
     def _report(self):
         with self._lock:
             counts, self._counts = self._counts, {}
+            now = time.monotonic()
+            gathered, self._since = now - self._since, now
         if not counts:
             return
         accesses = sum(reads + writes for reads, writes in counts.values())
+        if gathered > GATHERED_SECONDS_MAX:
+            self.lost += accesses
+            return
         pipeline = self._agent.pipeline(transaction=False)
         for key, (reads, writes) in counts.items():
             pipeline.execute_command("HK.RECORD", key, reads, writes)

@@ -104,7 +104,9 @@ struct RulesExplainReport: Report {
                     + "\(rule.thresholdFloorPerSecond) accesses/s")
             fields.add("in force", inForce?.text)
         }
-        fields.add("at once", "from \(Int64(threshold * rule.instantMultiple)) accesses/s in one slice")
+        // However low the threshold, a handful of accesses in one slice is no rate.
+        let least = DetectionLimits.instantAccessesMin * 1_000 / Double(DetectionLimits.sliceMilliseconds)
+        fields.add("at once", "from \(Int64(max(threshold * rule.instantMultiple, least))) accesses/s in one slice")
         fields.add(
             "leaves",
             "after \(span(rule.coolDownSeconds)) under \(Int64(threshold * rule.leaveRatio)) accesses/s, hot for at least "

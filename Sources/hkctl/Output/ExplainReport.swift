@@ -1,3 +1,4 @@
+import HotKeyDetection
 import HotKeyPeer
 import HotKeyRegistry
 import HotKeyRules
@@ -201,6 +202,15 @@ struct HeatReason {
                 reads: $0, writes: record.writesPerSecond ?? 0, bytes: record.bytesPerSecond ?? 0,
                 error: record.errorPerSecond ?? 0)
         }
+        let namers = record.sources.filter { $0 != SourceFusion.agentsName }
+        if !namers.isEmpty, namers == record.sources, let detected = record.detected, detected != .candidate,
+            let published
+        {
+            return named(
+                by: namers, published, now,
+                threshold: report.rules.threshold?.accessesPerSecond ?? rule.thresholdPerSecond,
+                name)
+        }
         guard let rates = now ?? published else {
             return ["its load is not known: not published, and no coordinator answers"]
         }
@@ -232,6 +242,21 @@ struct HeatReason {
                     + "is kept on the hosts for a moment, and not copied")
         case .read, nil: break
         }
+        return sentences
+    }
+
+    /// What others count is theirs to say; the agents' own counts may be far below it, or nothing.
+    private static func named(
+        by namers: [String], _ published: Rates, _ now: Rates?, threshold: Int, _ name: String
+    ) -> [String] {
+        let who = namers.joined(separator: ", ")
+        var sentences = [
+            "\(who) \(namers.count == 1 ? "names" : "name") it: \(NumberText.rate(published.accesses)) accesses/s are "
+                + "\(TopReport.hundredths(published.accesses / Double(threshold))) times the \(threshold)/s of \(name), "
+                + "when it was published",
+            "it cools when that is no longer said",
+        ]
+        if let now { sentences.append("the agents themselves count \(NumberText.rate(now.accesses)) accesses/s") }
         return sentences
     }
 
