@@ -122,6 +122,14 @@ public final class Simulation {
                 expected: "times in seconds, at most \(SimulationLimits.gapSecondsMax) from one request to the next",
                 found: "a step of \((time - last) / Self.secondNanoseconds)")
         }
+        if time > last {
+            result.timeStepNanoseconds = min(result.timeStepNanoseconds ?? .max, time - last)
+        } else if result.requests > 0 {
+            result.hasSharedTimes = true
+        }
+        if request.accesses.contains(where: { UInt64($0.reads) + UInt64($0.writes) > 1 }) {
+            result.hasSharedTimes = true
+        }
         try advance(to: Self.origin + (time - result.startNanoseconds))
         result.requests += 1
         for access in request.accesses { count(access) }

@@ -57,6 +57,16 @@ public struct SimulationResult: Sendable {
     public var misses: UInt64 = 0
     /// Requests that counted at the time of the one before, whose time was later.
     public var backwardRequests: UInt64 = 0
+    /// The shortest time from one request to a later one; nil when all have the same time.
+    public var timeStepNanoseconds: UInt64?
+    /// Whether requests have the same time, in one line or in several.
+    public var hasSharedTimes = false
+    /// Whether the times are too coarse for what the simulation says: what came within a step counts in one slice, as if it had come at
+    /// once, so a key looks hotter than it was.
+    public var hasCoarseTimes: Bool {
+        let slice = UInt64(DetectionLimits.sliceMilliseconds) * 1_000_000
+        return hasSharedTimes && timeStepNanoseconds.map { $0 > slice } ?? false
+    }
     /// The busiest first.
     public var keys: [Key] = []
     /// Further keys that were hot, of which nothing else is told.

@@ -35,6 +35,24 @@ import Testing
         return lines.joined(separator: "\n") + "\n"
     }()
 
+    /// 60 requests in a minute that stand in one line look like 600 a second: it is said.
+    @Test func timesThatAreTooCoarseAreTold() async throws {
+        let directory = try TemporaryDirectory()
+        let hkctl = try await offline()
+        let file = try directory.write(rules(#""thresholdPerSecond":1000"#), to: "rules.json")
+        let coarse = try directory.write("time,key,count\n60,k,60\n120,k,60\n", to: "coarse.csv")
+        let fine = try directory.write("time,key\n0.1,k\n0.1,k\n0.2,k\n", to: "fine.csv")
+        // Far apart, but each by itself: nothing is counted together.
+        let few = try directory.write("time,key\n1,k\n2,k\n9,k\n", to: "few.csv")
+        for (trace, isCoarse) in [(coarse, true), (fine, false), (few, false)] {
+            let arguments = ["simulate", "--rules", file, "--trace", trace] + Self.nodes
+            let json = try JSON(try await hkctl.run(arguments + ["--output", "json"]).standardOutput)
+            #expect(json["trace"]?["hasCoarseTimes"] == .bool(isCoarse), "\(json)")
+            let text = try await hkctl.run(arguments).standardOutput
+            #expect(text.contains("keys look up to 600 times as hot as they were") == isCoarse, "\(text)")
+        }
+    }
+
     @Test func aKeyOfAKnownRateIsHotWhenItMustBeAndCools() async throws {
         let directory = try TemporaryDirectory()
         let hkctl = try await offline()

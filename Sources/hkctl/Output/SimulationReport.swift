@@ -22,6 +22,10 @@ struct SimulationReport: Report {
         var unknownCommands: Int
         /// Requests whose time was before that of the line above, by at most a second.
         var backwardRequests: UInt64
+        /// The shortest time from one request to a later one.
+        var timeStepSeconds: Double?
+        /// Requests that came within a step count in one slice: keys look hotter than they were.
+        var hasCoarseTimes: Bool
         var hasUnfinishedLine: Bool
     }
     struct Spell: Encodable, Sendable {
@@ -88,6 +92,7 @@ struct SimulationReport: Report {
             writes: result.writes, misses: result.misses, commandsWithoutKeys: reading.withoutKeys,
             commandsOfScripts: reading.ofScripts,
             unknownCommands: reading.unknownCommands, backwardRequests: result.backwardRequests,
+            timeStepSeconds: result.timeStepNanoseconds.map(Self.seconds), hasCoarseTimes: result.hasCoarseTimes,
             hasUnfinishedLine: reading.hasUnfinishedLine)
         self.agents = agents
         rules = book.document.rules.count
@@ -126,6 +131,13 @@ struct SimulationReport: Report {
         fields.add("passed over", left.isEmpty ? nil : left.joined(separator: ", "))
         if trace.backwardRequests > 0 {
             fields.add("out of order", "\(trace.backwardRequests) counted at the time of the line above")
+        }
+        if trace.hasCoarseTimes, let step = trace.timeStepSeconds {
+            fields.add(
+                "too coarse",
+                "times are \(Self.text(step)) apart at least: what came in between counts in one slice of "
+                    + "\(DetectionLimits.sliceMilliseconds)ms, so keys look up to \(Self.slices(step)) times as hot as they were"
+            )
         }
         fields.add("agents", "\(agents)")
         fields.add("rules", "\(rules)")
@@ -168,6 +180,10 @@ struct SimulationReport: Report {
                 "\(node.peakPerSecondAfter)", Self.takenOff(node.peakPerSecondBefore, node.peakPerSecondAfter))
         }
         return table.text(terminal)
+    }
+
+    private static func slices(_ seconds: Double) -> Int64 {
+        Int64((seconds * 1_000 / Double(DetectionLimits.sliceMilliseconds)).rounded(.up))
     }
 
     /// `12.3s`: to the tenth, as slices are.
