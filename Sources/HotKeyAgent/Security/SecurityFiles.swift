@@ -19,8 +19,11 @@ struct SecurityFiles: Sendable {
                     try await refresh()
                 }
             }
-            while !security.files.isEmpty {
-                try await Task.sleep(for: .milliseconds(AgentLimits.securityFilesCheckMilliseconds))
+            // Most agents have none: they are not to be woken for it.
+            let pause: Duration =
+                security.files.isEmpty ? .seconds(86_400) : .milliseconds(AgentLimits.securityFilesCheckMilliseconds)
+            while true {
+                try await Task.sleep(for: pause)
                 try await refresh()
             }
         }
