@@ -80,6 +80,15 @@ import Testing
         #expect(try await waiting.get().frames == [[3]])
     }
 
+    /// Numbers come from the wire.
+    @Test func aCallForTheLastNumberThereIsWaitsInVain() async throws {
+        let waiting = store.reports(after: .max, blockMilliseconds: 600_000, on: loop)
+        store.append([1], sequence: 1, hasCounts: true)
+        store.append([0], sequence: 2, hasCounts: false)
+        store.append([0], sequence: 3, hasCounts: false)
+        #expect(try await isDone(waiting) == false)
+    }
+
     @Test func aCallThatWaitsInVainIsAnsweredWithoutFrames() async throws {
         let start = ContinuousClock.now
         let reply = try await reports(after: 0, blockMilliseconds: 40)

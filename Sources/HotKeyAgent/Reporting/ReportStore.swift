@@ -40,8 +40,9 @@ final class ReportStore: Sendable {
             if hasCounts { state.lastCounts = sequence }
             let isNews = sequence <= state.lastCounts + 1
             let owed = isNews ? 1 : UInt64(AgentLimits.idleFramesTold)
-            let ready = state.waiters.filter { $0.after + owed <= sequence }
-            state.waiters.removeAll { $0.after + owed <= sequence }
+            // The number is a client's: nothing is added to it.
+            let ready = state.waiters.filter { $0.after < sequence && sequence - $0.after >= owed }
+            state.waiters.removeAll { $0.after < sequence && sequence - $0.after >= owed }
             return (state.ring, ready)
         }
         for waiter in waiters { waiter.promise.succeed(ReportsReply(reply, after: waiter.after)) }
