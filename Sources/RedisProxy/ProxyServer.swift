@@ -60,7 +60,7 @@ public final class ProxyServer: Sendable {
     public init(
         configuration: ProxyConfiguration, group: SocketEventLoopGroup, topology: ProxyTopology?,
         agentCommands: any AgentCommandHandler, logger: Logger,
-        makeRecorder: @escaping @Sendable (Int) -> (any KeyAccessRecorder)?,
+        makeRecorder: @escaping @Sendable (Int) -> KeyAccessRecorder?,
         makeRandom: @escaping @Sendable (Int) -> any RandomNumberGenerator = { _ in SystemRandomNumberGenerator() }
     ) async throws {
         self.configuration = configuration
@@ -286,7 +286,7 @@ public final class ProxyServer: Sendable {
 
     /// Runs `body` with each loop's recorder, on that loop.
     public func withRecorders<T: Sendable>(
-        _ body: @escaping @Sendable (Int, any KeyAccessRecorder) -> T
+        _ body: @escaping @Sendable (Int, KeyAccessRecorder) -> T
     ) async throws -> [T] {
         try await onEveryLoop { loop in loop.recorder.map { body(loop.index, $0) } }.compactMap { $0 }
     }

@@ -5,6 +5,10 @@ public enum RedisProxyLimits {
     static let copyBytesMax = 16 * 1024
     /// `$-1` and `*-1`, and `_` in RESP3, with their ends of line.
     static let nullReplyBytesMax = 5
+    /// How long the replies that are there wait for the rest of the replies to the same pipeline, to leave with them; and for how many
+    /// clients at a time, because each end of a turn looks at them all.
+    static let repliesHeldNanosecondsMax: UInt64 = 1_000_000
+    static let heldSessionsMax = 128
     /// A value this large is passed on while it still arrives instead of being gathered first; the bytes by which its header is known;
     /// and from which size on its reply is not waited for by what is asked meanwhile.
     static let streamBytesMin = 1024 * 1024

@@ -69,10 +69,18 @@ struct Epoll: ~Copyable {
 
     /// Waits until something is ready.
     ///
-    /// - Parameter milliseconds: at most; negative: for ever.
+    /// - Parameter nanoseconds: at most; `nil`: for ever. On a system without `epoll_pwait2` it is rounded up to whole milliseconds.
     /// - Returns: how many events ``event(_:)`` has now.
-    func poll(milliseconds: CInt) -> Int {
-        max(0, Int(LinuxCalls.epollWait(descriptor, events, CInt(SocketLimits.eventsPerPoll), milliseconds)))
+    func poll(nanoseconds: UInt64?) -> Int {
+        let eventsMax = CInt(SocketLimits.eventsPerPoll)
+        if let nanoseconds, nanoseconds % 1_000_000 != 0, let wait = LinuxCalls.epollPreciseWait {
+            var timeout = timespec(
+                tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
+            let count = wait(descriptor, events, eventsMax, &timeout, nil)
+            if count >= 0 || errno != ENOSYS { return max(0, Int(count)) }
+        }
+        let milliseconds = nanoseconds.map { CInt(clamping: $0 / 1_000_000 + ($0 % 1_000_000 == 0 ? 0 : 1)) } ?? -1
+        return max(0, Int(LinuxCalls.epollWait(descriptor, events, eventsMax, milliseconds)))
     }
 
     @inline(__always)

@@ -7,7 +7,7 @@ import NIOPosix
 /// What an event loop does once all that came in together has been handed over.
 public protocol TurnObserver: AnyObject {
     /// Called on the event loop, at the end of a turn in which ``SocketEventLoop/requestEndOfTurn()`` was called, and of the one after
-    /// a turn in which ``SocketEventLoop/requestAnotherTurn()`` was.
+    /// a turn in which ``SocketEventLoop/requestTurn(withinNanoseconds:)`` was.
     func endOfTurn()
 }
 
@@ -48,7 +48,8 @@ public final class SocketEventLoop: EventLoop {
         var timers = TimerQueue()
         var tasks: [() -> Void] = []
         var wantsEndOfTurn = false
-        var wantsAnotherTurn = false
+        /// In at most so many nanoseconds.
+        var nextTurnWithin: UInt64?
         var isEnding = false
         var observer: (any TurnObserver)?
         var readBuffer = ByteBuffer()
@@ -190,11 +191,11 @@ public final class SocketEventLoop: EventLoop {
         core.wantsEndOfTurn = true
     }
 
-    /// Has what is ready now handed over before the event loop sleeps, whether there is something or not, and the observer told of
-    /// the end of that turn.
-    public func requestAnotherTurn() {
+    /// Has the event loop sleep no longer than this when the running turn is over, and the observer told of the end of the turn that
+    /// follows, whether something has come in it or not. For that turn alone; of several requests the shortest counts.
+    public func requestTurn(withinNanoseconds nanoseconds: UInt64) {
         assert(inEventLoop)
-        core.wantsAnotherTurn = true
+        core.nextTurnWithin = min(core.nextTurnWithin ?? .max, nanoseconds)
     }
 
     func register(_ target: any PollTarget, _ descriptor: CInt, _ events: Epoll.Events) throws(IOError) {
@@ -254,7 +255,7 @@ public final class SocketEventLoop: EventLoop {
 
     /// - Returns: whether there is another turn.
     private func runOneTurn() -> Bool {
-        let hasOwnTasks = !core.tasks.isEmpty || core.wantsEndOfTurn || core.wantsAnotherTurn
+        let hasOwnTasks = !core.tasks.isEmpty || core.wantsEndOfTurn
         let (given, isClosed) = inbox.withLockedValue { inbox in
             var tasks: [@Sendable () -> Void] = []
             swap(&tasks, &inbox.tasks)
@@ -266,10 +267,11 @@ public final class SocketEventLoop: EventLoop {
         runTimers()
         endTurn()
         if isClosed { return false }
-        let wantedAnotherTurn = core.wantsAnotherTurn
-        core.wantsAnotherTurn = false
-        let ready = core.epoll.poll(
-            milliseconds: hasOwnTasks || wantedAnotherTurn || !given.isEmpty ? 0 : sleepMilliseconds())
+        let wantedTurnWithin = core.nextTurnWithin
+        core.nextTurnWithin = nil
+        var sleep = hasOwnTasks || !given.isEmpty ? 0 : sleepNanoseconds()
+        if let wantedTurnWithin { sleep = min(sleep ?? .max, wantedTurnWithin) }
+        let ready = core.epoll.poll(nanoseconds: sleep)
         for index in 0..<ready {
             let (events, data) = core.epoll.event(index)
             let descriptor = Int(data & 0xffff_ffff)
@@ -278,7 +280,7 @@ public final class SocketEventLoop: EventLoop {
             }
             target.ready(events)
         }
-        if wantedAnotherTurn { core.wantsEndOfTurn = true }
+        if wantedTurnWithin != nil { core.wantsEndOfTurn = true }
         endTurn()
         return true
     }
@@ -303,12 +305,13 @@ public final class SocketEventLoop: EventLoop {
         core.observer?.endOfTurn()
     }
 
-    private func sleepMilliseconds() -> CInt {
+    /// `nil`: for ever.
+    private func sleepNanoseconds() -> UInt64? {
         if !core.tasks.isEmpty || core.wantsEndOfTurn { return 0 }
-        guard let next = core.timers.next() else { return -1 }
+        guard let next = core.timers.next() else { return nil }
         let now = NIODeadline.now().uptimeNanoseconds
-        // Rounded up, or the last millisecond before a timer would be spent asking.
-        return next <= now ? 0 : CInt(clamping: (next - now + 999_999) / 1_000_000)
+        // In whole milliseconds, rounded up, so that timers that are due about the same time wake it once.
+        return next <= now ? 0 : (next - now + 999_999) / 1_000_000 * 1_000_000
     }
 
     private func closeEverything() {

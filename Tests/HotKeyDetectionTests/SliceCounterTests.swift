@@ -139,12 +139,46 @@ extension SliceSummary {
     @Test func aReplyToAKeyThatGaveWayGoesToTheTotalsOnly() {
         let counter = SliceCounter(keysMax: 1)
         let slot = counter.record(key(1))
+        let before = counter.record(key(2))
         counter.record(key(2))
+        // Looked up only when there are many, or somebody asks.
+        for _ in 0..<100 { counter.record(key(2)) }
         counter.addReply(slot, bytes: 500, isMiss: true)
+        counter.addReply(before, bytes: 50, isMiss: true)
         let summary = counter.drain()
+        #expect(summary.byKey[key(1)] == nil)
         #expect(summary.byKey[key(2)]?.replyBytes == 0)
         #expect(summary.byKey[key(2)]?.error == 1)
-        #expect(summary.totals == AccessTotals(reads: 2, replyBytes: 500, misses: 1))
+        #expect(summary.byKey[key(2)]?.reads == 101)
+        #expect(summary.unlistedBound == 1)
+        #expect(summary.totals == AccessTotals(reads: 103, replyBytes: 550, misses: 2))
+    }
+
+    @Test func whatIsAskedForOnceTakesNobodysPlace() {
+        let counter = SliceCounter(keysMax: 256)
+        for number in 0..<256 { for _ in 0..<10 { counter.record(key(number)) } }
+        for number in 0..<1_000 { counter.record(key(1_000 + number)) }
+        let summary = counter.drain()
+        #expect(summary.entries.count == 256)
+        #expect(summary.entries.allSatisfy { $0.reads == 10 && $0.error == 0 })
+        // Some four keys a cell.
+        #expect((1...10).contains(summary.unlistedBound))
+        // The next slice knows nothing of it.
+        for number in 0..<256 { counter.record(key(number)) }
+        #expect(counter.drain().unlistedBound == 0)
+    }
+
+    @Test func aKeyThatComesBackIsBoundedByWhatItHad() {
+        let counter = SliceCounter(keysMax: 1)
+        for _ in 0..<50 { counter.record(key(1)) }
+        // It takes the place with its 51st access, and gives it back with the other's 52nd.
+        for _ in 0..<60 { counter.record(key(2)) }
+        for _ in 0..<100 { counter.record(key(1)) }
+        let summary = counter.drain()
+        let entry = summary.byKey[key(1)]
+        #expect(entry.map { $0.accesses <= 150 && 150 <= $0.accesses + $0.error } == true)
+        #expect(summary.unlistedBound >= 60)
+        #expect(summary.unlistedBound <= 210)
     }
 
     @Test func readsThatFindNothingAreCountedApartAndWritesAreNoneOfThem() {

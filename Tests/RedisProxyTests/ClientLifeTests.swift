@@ -1,7 +1,8 @@
 import Foundation
 import HotKeyTestSupport
-import RedisProxy
 import Testing
+
+@testable import RedisProxy
 
 extension ProxyTests {
     /// How long clients stay, and what is done for those who come in great numbers.
@@ -71,6 +72,46 @@ extension ProxyTests {
             }
             return result == 0 && CInt(address.sin_family) == AF_INET
                 && Int(UInt16(bigEndian: address.sin_port)) == port
+        }
+
+        /// What a node still owes clients that have left is told nobody, and the agent keeps nothing of them afterwards.
+        @Test(arguments: [2, 3], [false, true])
+        func whatIsOwedToClientsThatHaveLeft(version: Int, isKilled: Bool) async throws {
+            let nodes = try await Rig.startNodes(2)
+            try await Rig.with(nodes: nodes, loops: 1, configure: { $0.requestTimeoutMilliseconds = 120_000 }) { rig in
+                let stays = try await rig.client(onLoop: 0, version: version)
+                let key = rig.key(on: 0, "owed")
+                let other = rig.key(on: 1, "owed")
+                #expect(try await stays.command("SET", key, "v") == .ok)
+                nodes[0].suspend()
+                for number in 0..<20 {
+                    let client = try await rig.client(onLoop: 0, version: version)
+                    let asked = try await rig.server.statistics().requests
+                    // Some get a part of what they ask for.
+                    if number % 2 == 0 {
+                        #expect(try await client.command("GET", other) == (version == 2 ? .nullBulk : .null))
+                    }
+                    for words in Array(repeating: ["GET", key], count: 50) + [["GET", other], ["STRLEN", key]] {
+                        try await client.send(words)
+                    }
+                    try await eventually("its commands have been read") {
+                        try await rig.server.statistics().requests >= asked + 52
+                    }
+                    // One that only sends no more would still be answered.
+                    await client.reset()
+                }
+                try await eventually("they are gone") { try await rig.server.statistics().clientsConnected == 1 }
+                #expect(try await rig.server.onEveryLoop { $0.departedCount }[0] == 20)
+                if isKilled { await nodes[0].stop() } else { nodes[0].resume() }
+                try await eventually("nothing is kept of them") {
+                    try await rig.server.onEveryLoop { $0.departedCount }[0] == 0
+                }
+                #expect(try await stays.command("SET", other, "w") == .ok)
+                #expect(try await stays.command("GET", other) == .text("w"))
+                if !isKilled { #expect(try await stays.command("GET", key) == .text("v")) }
+                await stays.close()
+            }
+            for node in nodes { await node.stop() }
         }
 
         /// Many more than there are places connect at once, again and again.

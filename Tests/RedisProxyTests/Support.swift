@@ -38,7 +38,7 @@ final class CountingRecorder: KeyAccessRecorder {
     private(set) var counts: [String: Count] = [:]
     private var slots: [(name: String, isRead: Bool)] = []
 
-    func record(key: UnsafeRawBufferPointer, hash: UInt64, reads: UInt32, writes: UInt32) -> UInt64 {
+    override func record(key: UnsafeRawBufferPointer, hash: UInt64, reads: UInt32, writes: UInt32) -> UInt64 {
         let name = String(decoding: key, as: UTF8.self)
         counts[name, default: Count()].reads += Int(reads)
         counts[name, default: Count()].writes += Int(writes)
@@ -46,7 +46,7 @@ final class CountingRecorder: KeyAccessRecorder {
         return UInt64(slots.count)
     }
 
-    func addReply(_ slot: UInt64, bytes: Int, isMiss: Bool) {
+    override func addReply(_ slot: UInt64, bytes: Int, isMiss: Bool) {
         let (name, isRead) = slots[Int(slot) - 1]
         counts[name]!.replyBytes += bytes
         counts[name]!.misses += isRead && isMiss ? 1 : 0

@@ -84,24 +84,29 @@ import Testing
     }
 
     /// Another turn is one, not two, and comes although nothing is ready: the loop would sleep for ever here.
-    @Test func anotherTurnComesBeforeItSleeps() async throws {
+    @Test(arguments: [0, 1_000, 200_000, 1_000_000, 1_500_000] as [UInt64])
+    func anotherTurnComesInTime(nanoseconds: UInt64) async throws {
         final class Observer: TurnObserver {
             let ends = Guarded(0)
             let loop: SocketEventLoop
-            init(_ loop: SocketEventLoop) { self.loop = loop }
+            let nanoseconds: UInt64
+            init(_ loop: SocketEventLoop, _ nanoseconds: UInt64) {
+                self.loop = loop
+                self.nanoseconds = nanoseconds
+            }
             func endOfTurn() {
                 let count = ends.update { ends in
                     ends += 1
                     return ends
                 }
-                if count < 5 { loop.requestAnotherTurn() }
+                if count < 5 { loop.requestTurn(withinNanoseconds: nanoseconds) }
             }
         }
         try await withLoop { loop in
             let ends = try await loop.submit {
-                let observer = Observer(loop)
+                let observer = Observer(loop, nanoseconds)
                 loop.setObserver(observer)
-                loop.requestAnotherTurn()
+                loop.requestTurn(withinNanoseconds: nanoseconds)
                 return observer.ends
             }.get()
             try await eventually("five turns have ended") { ends.now == 5 }

@@ -28,12 +28,12 @@ final class LoopCounter: KeyAccessRecorder {
         self.news = news
     }
 
-    func record(key: UnsafeRawBufferPointer, hash: UInt64, reads: UInt32, writes: UInt32) -> UInt64 {
+    override func record(key: UnsafeRawBufferPointer, hash: UInt64, reads: UInt32, writes: UInt32) -> UInt64 {
         news.note()
         return counter.record(key: key, hash: hash, reads: reads, writes: writes).word
     }
 
-    func addReply(_ slot: UInt64, bytes: Int, isMiss: Bool) {
+    override func addReply(_ slot: UInt64, bytes: Int, isMiss: Bool) {
         news.note()
         counter.addReply(CounterSlot(word: slot), bytes: bytes, isMiss: isMiss)
     }

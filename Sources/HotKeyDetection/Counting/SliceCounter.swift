@@ -28,9 +28,12 @@ public struct CounterSlot: Sendable, Hashable {
 /// Counts the keys of one event loop for one slice: reads, writes, reply bytes and misses apart.
 ///
 /// Exact while the slice's distinct keys fit the table; beyond that Space-Saving (Metwally, Agrawal, El Abbadi:
-/// "Efficient Computation of Frequent and Top-k Elements in Data Streams", ICDT 2005): a new key takes the place of the
-/// key with the smallest count `m` and starts with an error of `m`. With N accesses counted and k places no error passes
-/// N/k, a key with more than N/k accesses is always listed, and for each listed key
+/// "Efficient Computation of Frequent and Top-k Elements in Data Streams", ICDT 2005) with the filter of Homem and Carvalho
+/// ("Finding top-k elements in data streams", Information Sciences 180, 2010): accesses of a key that is not in the table are
+/// counted in a cell that keys share by their hash. Only when the cell passes the smallest count `m` of the table does the key
+/// take that one's place, with what the cell had as its error; the cell of the key that goes is raised to `m`. Most keys of a
+/// slice are asked for once, and cost one cell instead of a place. With N accesses counted and k places no error passes N/k, a
+/// key with more than N/k accesses is always listed, and for each listed key
 ///
 ///     reads + writes  ≤  true accesses  ≤  reads + writes + error
 ///
@@ -70,9 +73,16 @@ public final class SliceCounter {
     /// Where the last accesses were counted, by their numbers: the entry below its generation.
     private let places: UnsafeMutablePointer<UInt64>
     private static let placesMask = UInt64(DetectionLimits.awaitedRepliesMax - 1)
+    /// No entry has this number.
+    private static let noPlace = UInt64.max
 
-    /// What a key that is not in the table can have at most.
+    /// What a key that is not in the table can have at most: the largest cell of ``filter`` that was written.
     private var floor: UInt64 = 0
+    /// By hash, at least the accesses of each key that is not in the table. No cell passes ``level``.
+    private let filter: UnsafeMutablePointer<UInt32>
+    private let filterMask: Int
+    /// Whether the table was full in this slice.
+    private var isFiltering = false
     /// No present key weighs less than this.
     private var level: UInt64 = 0
     /// The smallest weight the cursor passed by since it last started from the front.
@@ -89,11 +99,17 @@ public final class SliceCounter {
         counterCapacity = min(keysMax, 256)
         counters = .allocate(capacity: counterCapacity)
         places = .allocate(capacity: DetectionLimits.awaitedRepliesMax)
+        var cells = 64
+        while cells < keysMax { cells *= 2 }
+        filter = .allocate(capacity: cells)
+        filter.initialize(repeating: 0, count: cells)
+        filterMask = cells - 1
     }
 
     deinit {
         counters.deallocate()
         places.deallocate()
+        filter.deallocate()
     }
 
     /// Counts accesses of a key. Keys over `DetectionLimits.keyBytesMax` go to the totals only.
@@ -137,7 +153,14 @@ public final class SliceCounter {
             let (access, key) = batch.access(at: place)
             let hash = batch.hashes[place]
             var entry = table.find(key, hash: hash)
-            if entry < 0 { entry = insert(key, hash: hash, weight: UInt64(access.reads) &+ UInt64(access.writes)) }
+            if entry < 0 {
+                entry = insert(key, hash: hash, weight: UInt64(access.reads) &+ UInt64(access.writes))
+                guard entry >= 0 else {
+                    places[Int(number & Self.placesMask)] = Self.noPlace
+                    number &+= 1
+                    continue
+                }
+            }
             let counter = counters + entry
             counter.pointee.reads &+= UInt64(access.reads)
             counter.pointee.writes &+= UInt64(access.writes)
@@ -171,46 +194,75 @@ public final class SliceCounter {
         level = 0
         nextLevel = .max
         cursor = 0
+        if isFiltering { filter.update(repeating: 0, count: filterMask &+ 1) }
+        isFiltering = false
         return summary
     }
 
+    /// Makes a place for a key that has none and counts nothing there yet. Returns -1 when the access was counted in the key's cell.
     private func insert(_ key: UnsafeRawBufferPointer, hash: UInt64, weight: UInt64) -> Int {
-        if table.count == table.keyLimit { giveUpSmallest() }
-        var entry = table.insert(key, hash: hash)
-        while entry < 0 {
-            giveUpSmallest()
-            entry = table.insert(key, hash: hash)
+        if !isFiltering {
+            let entry = table.insert(key, hash: hash)
+            if entry >= 0 {
+                startCounting(entry, error: 0, weight: weight)
+                return entry
+            }
+            isFiltering = true
         }
-        if entry >= counterCapacity { growCounters() }
-        // The cursor may have passed this place: without this the next level could come out above the new key's count.
-        nextLevel = min(nextLevel, floor &+ weight)
-        generation &+= 1
-        counters[entry] = Counter(reads: 0, writes: 0, replyBytes: 0, error: floor, generation: generation)
-        return entry
+        let cell = cell(of: hash)
+        let error = UInt64(filter[cell])
+        let count = error &+ weight
+        while true {
+            // Also where a name would still fit: whoever comes in weighs more than the level, or it would be none.
+            guard count > level else {
+                filter[cell] = UInt32(clamping: count)
+                floor = max(floor, count)
+                return -1
+            }
+            let entry = table.insert(key, hash: hash)
+            if entry >= 0 {
+                startCounting(entry, error: error, weight: weight)
+                return entry
+            }
+            giveUpOneAtLevel()
+        }
     }
 
-    private func giveUpSmallest() {
+    @inline(__always)
+    private func cell(of hash: UInt64) -> Int { Int(truncatingIfNeeded: hash >> 20) & filterMask }
+
+    private func startCounting(_ entry: Int, error: UInt64, weight: UInt64) {
+        if entry >= counterCapacity { growCounters() }
+        // The cursor may have passed this place: without this the next level could come out above the new key's count.
+        nextLevel = min(nextLevel, error &+ weight)
+        generation &+= 1
+        counters[entry] = Counter(reads: 0, writes: 0, replyBytes: 0, error: error, generation: generation)
+    }
+
+    /// Gives up a key that weighs as little as the level says, or, when the walk has come to its end without one, raises the level.
+    private func giveUpOneAtLevel() {
         precondition(table.count > 0, "the arena holds at least two keys")
-        while true {
-            let end = table.highWater
-            while cursor < end {
-                let entry = cursor
-                cursor &+= 1
-                guard table.isPresent(entry) else { continue }
-                let weight = counters[entry].weight
-                if weight <= level {
-                    table.remove(entry)
-                    floor = max(floor, weight)
-                    return
-                }
-                nextLevel = min(nextLevel, weight)
+        let end = table.highWater
+        while cursor < end {
+            let entry = cursor
+            cursor &+= 1
+            guard table.isPresent(entry) else { continue }
+            let weight = counters[entry].weight
+            if weight <= level {
+                // Should it come back, what it had is in its cell.
+                let cell = cell(of: table.hash(at: entry))
+                filter[cell] = max(filter[cell], UInt32(clamping: weight))
+                floor = max(floor, weight)
+                table.remove(entry)
+                return
             }
-            // Counts seen on the way may have grown since, so the next level can be too low, never too high: then the
-            // walk finds nothing, and the one after it has seen every count as it stands.
-            cursor = 0
-            level = nextLevel
-            nextLevel = .max
+            nextLevel = min(nextLevel, weight)
         }
+        // Counts seen on the way may have grown since, so the next level can be too low, never too high: then the
+        // walk finds nothing, and the one after it has seen every count as it stands.
+        cursor = 0
+        level = nextLevel
+        nextLevel = .max
     }
 
     private func growCounters() {

@@ -174,7 +174,7 @@ public final class Placement: Sendable, Equatable {
         let slice = Int(value >> Self.sliceShift(pointCount: ringValues.count))
         var low = Int(firstPoints[slice])
         var high = Int(firstPoints[slice + 1])
-        // Hashes that leave most of the ring unused crowd the points of a slice; else there are one or two.
+        // Hashes that leave most of the ring unused crowd the points of a slice; else three of four have none, and nothing is compared.
         while low < high {
             let middle = (low + high) / 2
             if ringValues[middle] < value { low = middle + 1 } else { high = middle }
@@ -182,9 +182,10 @@ public final class Placement: Sendable, Equatable {
         return low == ringValues.count ? 0 : low
     }
 
-    /// Slices of equal width, at least as many as points.
+    /// Slices of equal width, at least four times as many as points: which of two points is the next is a branch that nobody can guess,
+    /// and costs as much as all the rest.
     private static func sliceShift(pointCount: Int) -> Int {
-        32 - min(32, Int.bitWidth - max(1, pointCount - 1).leadingZeroBitCount)
+        32 - min(32, Int.bitWidth - max(1, 4 * pointCount - 1).leadingZeroBitCount)
     }
 
     private static func firstPoints(of values: [UInt32]) -> [UInt32] {

@@ -7,13 +7,28 @@ import RESP
 ///
 /// Whoever sent it gets exactly one reply or failure, as from a node alone.
 final class ClusterRequest: UpstreamRequest {
+    /// Who sent it, kept until it is answered.
+    private enum Sender {
+        case client(FrontSession, UInt32)
+        case request(UpstreamRequest)
+        case nobody
+
+        init(_ target: PendingReply.Target) {
+            switch target {
+            case .client(let session, let slot): self = .client(session.object, slot)
+            case .request(let request): self = .request(request)
+            case .nobody: self = .nobody
+            }
+        }
+    }
+
     private enum Refused {
         case reply(ByteBuffer, sentAt: UInt64)
         case failure(UpstreamFailure, ProxyNode)
     }
 
     private let loop: ProxyLoop
-    private let inner: PendingReply.Target
+    private let sender: Sender
     private let version: ProtocolVersion
     private let client: UInt64
     private let counter: UInt64
@@ -31,11 +46,11 @@ final class ClusterRequest: UpstreamRequest {
     private lazy var keys = CommandKeys(command)
 
     init(
-        loop: ProxyLoop, inner: PendingReply.Target, version: ProtocolVersion, client: UInt64, counter: UInt64,
+        loop: ProxyLoop, for target: PendingReply.Target, version: ProtocolVersion, client: UInt64, counter: UInt64,
         command: [UInt8], number: UInt64
     ) {
         self.loop = loop
-        self.inner = inner
+        sender = Sender(target)
         self.version = version
         self.client = client
         self.counter = counter
@@ -80,7 +95,7 @@ final class ClusterRequest: UpstreamRequest {
     // MARK: Coming back
 
     override var asker: FrontSession? {
-        switch inner {
+        switch sender {
         case .client(let session, _): session
         case .request(let request): request.asker
         case .nobody: nil
@@ -88,11 +103,11 @@ final class ClusterRequest: UpstreamRequest {
     }
 
     override var isHousekeeping: Bool {
-        if case .request(let request) = inner { request.isHousekeeping } else { false }
+        if case .request(let request) = sender { request.isHousekeeping } else { false }
     }
 
     override var streamPlace: (session: FrontSession, slot: UInt32)? {
-        switch inner {
+        switch sender {
         case .client(let session, let slot): (session, slot)
         case .request(let request): request.streamPlace
         case .nobody: nil
@@ -115,7 +130,7 @@ final class ClusterRequest: UpstreamRequest {
         resends?.ended(self, slot: nil)
         let last = refusal == .elsewhere ? self.refused ?? refused : refused
         // It has another answer for a home that serves nobody.
-        if case .request(let request) = inner, redirection == .clusterDown, request.hasFallback {
+        if case .request(let request) = sender, redirection == .clusterDown, request.hasFallback {
             request.fail(.notServing(reply.errorText), node.node)
         } else {
             giveUp(last)
@@ -142,7 +157,7 @@ final class ClusterRequest: UpstreamRequest {
         _ refused: Refused, _ refusal: ResendDecision.Refusal, _ target: ClusterState.Target
     ) -> Bool {
         guard isFollower, keys.slot != nil else { return false }
-        if case .request(let request) = inner, refusal != .elsewhere, request.hasFallback { return false }
+        if case .request(let request) = sender, refusal != .elsewhere, request.hasFallback { return false }
         if refusal == .notSent, case .failure(let failure, let node) = refused {
             if case .down = failure { loop.cluster?.noteTrouble(node) }
             guard loop.cluster?.mayFailOver(node) == true else { return false }
@@ -214,7 +229,7 @@ final class ClusterRequest: UpstreamRequest {
         switch refused {
         case .reply(let reply, let sentAt): pass(reply, sentAt)
         case .failure(let failure, let node):
-            switch inner {
+            switch sender {
             case .client(let session, let slot): session.complete(slot, ProxyReply.error(failure.text(node)))
             case .request(let request): request.fail(failure, node)
             case .nobody: break
@@ -231,7 +246,7 @@ final class ClusterRequest: UpstreamRequest {
     }
 
     private func pass(_ reply: ReplyView, _ sentAt: UInt64) {
-        switch inner {
+        switch sender {
         case .client(let session, let slot): session.complete(slot, reply)
         case .request(let request): request.receive(reply, sentAt: sentAt)
         case .nobody: break

@@ -221,7 +221,7 @@ final class ClusterState {
     ) -> UpstreamFailure? {
         lastNumber += 1
         let request = ClusterRequest(
-            loop: loop, inner: target, version: version, client: client, counter: counter, command: Array(command),
+            loop: loop, for: target, version: version, client: client, counter: counter, command: Array(command),
             number: lastNumber)
         return request.start(to: node)
     }

@@ -142,9 +142,10 @@ extension FrontSession {
             return
         }
         if loop.isObserving { loop.observe(key, hash, known) }
-        let node = loop.home(key)
-        if let failure = node.forward(command, to: self, slot, counter: counter) {
-            complete(slot, ProxyReply.error(failure.text(node.node)))
+        loop.withHome(of: key) { node in
+            if let failure = node.forward(command, to: self, slot, counter: counter) {
+                complete(slot, ProxyReply.error(failure.text(node.node)))
+            }
         }
     }
 
@@ -178,8 +179,8 @@ extension FrontSession {
 
     @inline(__always)
     func count(_ key: UnsafeRawBufferPointer, _ hash: UInt64, mayWrite: Bool) -> UInt64 {
-        guard loop.isCounting, let recorder = loop.recorder, !CopyCodec.isCopyName(key) else { return 0 }
-        return recorder.record(key: key, hash: hash, reads: mayWrite ? 0 : 1, writes: mayWrite ? 1 : 0)
+        guard loop.isCounting, let recorder = loop.borrowedRecorder, !CopyCodec.isCopyName(key) else { return 0 }
+        return recorder.with { $0.record(key: key, hash: hash, reads: mayWrite ? 0 : 1, writes: mayWrite ? 1 : 0) }
     }
 
     func count(_ key: UnsafeRawBufferPointer, _ hash: UInt64, _ spec: CommandSpec) -> UInt64 {

@@ -83,12 +83,15 @@ extension FrontSession {
         }
     }
 
-    /// Whether what there is goes out better with the rest of the replies to the same pipeline, which may be there already: they come
-    /// from several nodes, and a write costs as much as dozens of requests. Held for one turn, which does not sleep, so that a client
-    /// of which one reply is late does not wait for the others.
+    /// Whether what there is goes out better with the rest of the replies to the same pipeline: they come from several nodes at about
+    /// the same time, and a write costs as much as dozens of requests. Held for ``RedisProxyLimits/repliesHeldNanosecondsMax`` at
+    /// most, so that a client of which one reply is late does not wait for the others.
+    ///
+    /// Only what was read together counts as a pipeline. A client that sends on while it waits, as those do that share one connection
+    /// among many callers, always waits for something, and would always be held up.
     var gainsByWaiting: Bool {
         !replies.isEmpty && output.readableBytes > 0 && output.readableBytes <= RedisProxyLimits.copyBytesMax
-            && !hasUnflushed && isUndisturbed
+            && replies.isOldestBehind(newestCommands) && !hasUnflushed && isUndisturbed
     }
 
     func flushOutput(_ connection: SocketConnection) {

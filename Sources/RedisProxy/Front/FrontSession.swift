@@ -53,12 +53,16 @@ final class FrontSession: SocketHandler {
     var readsAstray = 0
     /// Before a Redis Cluster: what may have to be sent again.
     var resends: ClientResends?
+    /// Commands that stand in the queues of shared connections with a borrowed reference to this session. A client that leaves before
+    /// they are answered is kept by its loop until then.
+    var awaitedReplies = 0
 
     let connectedAt: UInt64
     /// When bytes last came from this client or went to it.
     var activeAt: UInt64
     /// `nil` when it has ended.
     private(set) var connection: SocketConnection?
+    var isConnected: Bool { connection != nil }
     private var parser: CommandParser
     var replies = ReplyQueue()
     var unread = UnreadBytes()
@@ -78,6 +82,10 @@ final class FrontSession: SocketHandler {
     var pushedBytes = 0
     /// Large replies have been queued and not sent.
     var hasUnflushed = false
+    /// The slot of the first command that was read last.
+    var newestCommands: UInt32 = 0
+    /// Since when replies are held; see ``gainsByWaiting``.
+    var heldSince: UInt64 = 0
     /// A command with a large value, on its way while it still arrives.
     var upload: Upload?
     /// What a large reply to this client comes from, while it does.
@@ -139,6 +147,7 @@ final class FrontSession: SocketHandler {
         guard !isEnding else { return }
         loop.updateNow()
         activeAt = loop.now
+        newestCommands = replies.nextSlot
         process(&buffer)
         unread.keep(buffer)
         if !mayReadMore { adjustReading() }
@@ -345,6 +354,7 @@ final class FrontSession: SocketHandler {
     /// From here on no reply finds its slot.
     private func forget() {
         connection = nil
+        loop.keepWhileAwaiting(self)
         loop.remove(self)
         bound?.connection.close(.connectionLost)
         bound = nil

@@ -44,6 +44,12 @@ struct ReplyQueue: ~Copyable {
     @inline(__always)
     func isOldest(_ slot: UInt32) -> Bool { slot == head }
 
+    /// The slot that is reserved next.
+    var nextSlot: UInt32 { head &+ UInt32(truncatingIfNeeded: slots.count) }
+
+    /// Whether the oldest slot was reserved behind this one. Slots that are compared are less than 2^31 apart.
+    func isOldestBehind(_ slot: UInt32) -> Bool { Int32(bitPattern: head &- slot) > 0 }
+
     /// Gives up the oldest slot, whose reply the caller sends itself.
     @inline(__always)
     mutating func removeOldest() {

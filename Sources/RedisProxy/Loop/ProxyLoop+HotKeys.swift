@@ -10,6 +10,15 @@ extension ProxyLoop {
         return nodes[placement!.home(key)]
     }
 
+    /// Hands the key's home to `body`.
+    @inline(__always)
+    func withHome<Result>(of key: UnsafeRawBufferPointer, _ body: (NodeState) -> Result) -> Result {
+        if cluster != nil { return body(home(key)) }
+        // Both are kept by properties that change with a snapshot, which is a task of the event loop's own and no part of a request.
+        let index = borrowedPlacement!.with { $0.home(key) }
+        return borrowedNodes[index].with(body)
+    }
+
     func home(_ key: [UInt8]) -> NodeState { key.withUnsafeBytes { home($0) } }
 
     func hotIndex(of key: [UInt8]) -> Int? { key.withUnsafeBytes { table.index(of: $0) } }
@@ -105,7 +114,7 @@ extension ProxyLoop {
 
     @inline(__always)
     func count(_ reply: ReplyView, _ counter: UInt64, isMiss: Bool) {
-        recorder?.addReply(counter, bytes: reply.length, isMiss: isMiss)
+        borrowedRecorder?.with { $0.addReply(counter, bytes: reply.length, isMiss: isMiss) }
     }
 
     private func countHit(_ index: Int, _ reply: ByteBuffer, _ counter: UInt64) {

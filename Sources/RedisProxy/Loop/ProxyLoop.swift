@@ -27,7 +27,9 @@ final class ProxyLoop: TurnObserver {
     let eventLoop: SocketEventLoop
     let configuration: ProxyConfiguration
     let logger: Logger
-    let recorder: (any KeyAccessRecorder)?
+    let recorder: KeyAccessRecorder?
+    /// ``recorder``, which keeps it.
+    let borrowedRecorder: Borrowed<KeyAccessRecorder>?
     let agentCommands: any AgentCommandHandler
     let descriptors: DescriptorReserve
     /// The other loops of this process; a write invalidates on all of them.
@@ -39,14 +41,23 @@ final class ProxyLoop: TurnObserver {
 
     var mode = ProxySnapshot.Mode.off
     /// nil until the first snapshot, after which a listener for apps opens; and before a Redis Cluster.
-    var placement: Placement?
+    var placement: Placement? {
+        didSet { borrowedPlacement = placement.map(Borrowed.init) }
+    }
+    /// ``placement``, which keeps it.
+    private(set) var borrowedPlacement: Borrowed<Placement>?
     /// Before a Redis Cluster: who serves which slot.
     var cluster: ClusterState?
     /// On the first event loop of the process: asks for the slots on behalf of all.
     var slotDiscovery: SlotDiscovery?
     var nodes: [NodeState] = [] {
-        didSet { chooseRoutes() }
+        didSet {
+            borrowedNodes = nodes.map(Borrowed.init)
+            chooseRoutes()
+        }
     }
+    /// ``nodes``, which keeps them.
+    private(set) var borrowedNodes: [Borrowed<NodeState>] = []
     /// What is done with the commands of apps, by ``CommandSpec/index``.
     private(set) var routes = CommandRoute.byIndex
     /// The same, before the configuration's denials.
@@ -88,6 +99,8 @@ final class ProxyLoop: TurnObserver {
     var waiting: [FillToken: [WaitingRead]] = [:]
 
     var sessions: [ObjectIdentifier: FrontSession] = [:]
+    /// Sessions that have ended, while connections to nodes still hold borrowed references to them.
+    private var departed: [ObjectIdentifier: FrontSession] = [:]
     var subscribers: [String: [ObjectIdentifier: FrontSession]] = [:]
     /// What clients listen to on several nodes.
     private(set) lazy var hub = SubscriptionHub(loop: self)
@@ -97,7 +110,7 @@ final class ProxyLoop: TurnObserver {
     private(set) var scanOrder = ScanOrder(addresses: [])
     private var dirtySessions = TurnList<FrontSession>()
     private var dirtyConnections = TurnList<UpstreamConnection>()
-    /// Sessions whose replies so far go out with the next turn.
+    /// Sessions whose replies so far wait for the rest of them, the longest waiting first.
     private var heldSessions = TurnList<FrontSession>()
     private var tickTask: RepeatedTask?
     var ticksUntilIdleCheck = RedisProxyLimits.idleCheckTicks
@@ -105,13 +118,14 @@ final class ProxyLoop: TurnObserver {
 
     init(
         index: Int, eventLoop: SocketEventLoop, configuration: ProxyConfiguration, topology: ProxyTopology?,
-        recorder: (any KeyAccessRecorder)?, agentCommands: any AgentCommandHandler, logger: Logger,
+        recorder: KeyAccessRecorder?, agentCommands: any AgentCommandHandler, logger: Logger,
         cacheBytes: Int, descriptors: DescriptorReserve, random: any RandomNumberGenerator
     ) {
         self.index = index
         self.eventLoop = eventLoop
         self.configuration = configuration
         self.recorder = recorder
+        borrowedRecorder = recorder.map(Borrowed.init)
         self.agentCommands = agentCommands
         self.descriptors = descriptors
         self.logger = logger
@@ -119,9 +133,11 @@ final class ProxyLoop: TurnObserver {
         self.hitSampler = HitSampler(permille: configuration.cacheProbePermille, random: random.next())
         self.random = random
         self.placement = topology?.placement
+        borrowedPlacement = placement.map(Borrowed.init)
         self.cache = LocalCache(capacityBytes: cacheBytes, valueBytesMax: configuration.cacheValueBytesMax)
         updateNow()
         nodes = (topology?.nodes ?? []).map { NodeState(node: $0, loop: self) }
+        borrowedNodes = nodes.map(Borrowed.init)
         if let topology, topology.placement == nil { cluster = ClusterState(seeds: topology.nodes, loop: self) }
         chooseRoutes()
     }
@@ -231,14 +247,25 @@ final class ProxyLoop: TurnObserver {
         for connection in connections { connection.flush() }
         dirtyConnections.giveBack(connections)
         let held = heldSessions.take()
-        for session in held { session.flush() }
+        for session in held {
+            let isOver = now - session.heldSince >= RedisProxyLimits.repliesHeldNanosecondsMax
+            if !isOver, session.gainsByWaiting { heldSessions.append(session) } else { session.flush() }
+        }
         heldSessions.giveBack(held)
         let sessions = dirtySessions.take()
         for session in sessions {
-            if session.gainsByWaiting { heldSessions.append(session) } else { session.flush() }
+            if session.gainsByWaiting, heldSessions.count < RedisProxyLimits.heldSessionsMax {
+                session.heldSince = now
+                heldSessions.append(session)
+            } else {
+                session.flush()
+            }
         }
         dirtySessions.giveBack(sessions)
-        if !heldSessions.isEmpty { eventLoop.requestAnotherTurn() }
+        if let longest = heldSessions.first {
+            let heldFor = min(now - longest.heldSince, RedisProxyLimits.repliesHeldNanosecondsMax)
+            eventLoop.requestTurn(withinNanoseconds: RedisProxyLimits.repliesHeldNanosecondsMax - heldFor)
+        }
     }
 
     // MARK: Clients
@@ -254,6 +281,18 @@ final class ProxyLoop: TurnObserver {
         guard sessions.removeValue(forKey: ObjectIdentifier(session)) != nil else { return }
         statistics.clientsConnected -= 1
         session.leaveEverything()
+    }
+
+    var departedCount: Int { departed.count }
+
+    func keepWhileAwaiting(_ session: FrontSession) {
+        if session.awaitedReplies > 0 { departed[ObjectIdentifier(session)] = session }
+    }
+
+    /// The last reply that it waited for has come.
+    func dropDeparted(_ session: Borrowed<FrontSession>) {
+        // `object` counts it until the end of this call, so it does not end while it is used.
+        departed[ObjectIdentifier(session.object)] = nil
     }
 
     func subscribe(_ session: FrontSession, to channel: String) {

@@ -5,7 +5,8 @@ struct TurnList<Element> {
     private var gathering: [Element] = []
     private var spare: [Element] = []
 
-    var isEmpty: Bool { gathering.isEmpty }
+    var count: Int { gathering.count }
+    var first: Element? { gathering.first }
 
     @inline(__always)
     mutating func append(_ element: Element) { gathering.append(element) }

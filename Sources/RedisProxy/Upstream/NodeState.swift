@@ -19,7 +19,11 @@ final class NodeState {
     private var isSamplingClock = false
     private var breaker: CircuitBreaker
     /// The connections that clients share: a place for each lane of RESP2, then for each of RESP3.
-    private var shared: [UpstreamConnection?]
+    private var shared: [UpstreamConnection?] {
+        didSet { borrowedShared = shared.map { $0.map(Borrowed.init) } }
+    }
+    /// ``shared``, which keeps them.
+    private var borrowedShared: [Borrowed<UpstreamConnection>?]
     /// Connections that were shared, have a large reply under way and end after what was asked of them.
     private var retired: [UpstreamConnection] = []
     /// Connections that clients have for themselves, with the keys that a blocking command or a transaction is for; `nil` where there
@@ -42,6 +46,7 @@ final class NodeState {
         self.breaker = CircuitBreaker(configuration: loop.configuration.breaker)
         self.statistics = NodeStatistics(node: node)
         self.shared = Array(repeating: nil, count: 2 * loop.configuration.connectionsPerNode)
+        self.borrowedShared = Array(repeating: nil, count: shared.count)
     }
 
     /// Whether a read that has a choice should come here.
@@ -65,7 +70,7 @@ final class NodeState {
     func forward(
         _ command: UnsafeRawBufferPointer, to session: FrontSession, _ slot: UInt32, counter: UInt64
     ) -> UpstreamFailure? {
-        send(command, .client(session, slot), session.version, client: session.id, counter: counter)
+        send(command, .client(Borrowed(session), slot), session.version, client: session.id, counter: counter)
     }
 
     /// Sends one command. When it returns a failure, nothing was sent and `target` will not be completed.
@@ -101,12 +106,14 @@ final class NodeState {
             return .down(retryInMilliseconds: Int64(retryAt > now ? (retryAt - now) / 1_000_000 : 0))
         }
         let entry = PendingReply(target: target, counter: counter, sentAt: now, isProbe: isProbe)
-        let connection = connection(version, client)
-        guard isAsking ? connection.sendAsking(command, entry) : connection.send(command, entry) else {
+        let refusedAfter = withConnection(version, client) { connection -> UInt64? in
+            let isQueued = isAsking ? connection.sendAsking(command, entry) : connection.send(command, entry)
+            return isQueued ? nil : connection.oldestWaitNanoseconds(now: now)
+        }
+        if let refusedAfter {
             if isProbe { breaker.abandonProbe(now: now) }
             // A node that hangs fills its connection before the timeout ends it.
-            let isAnswering = connection.oldestWaitNanoseconds(now: now) < breaker.configuration.slowCallNanoseconds
-            return .overloaded(isAnswering: isAnswering)
+            return .overloaded(isAnswering: refusedAfter < breaker.configuration.slowCallNanoseconds)
         }
         countSent()
         return nil
@@ -118,12 +125,17 @@ final class NodeState {
         statistics.requests &+= 1
     }
 
+    /// Hands the client's shared connection to `body`, which may queue commands there and end no connection.
     @inline(__always)
-    private func connection(_ version: ProtocolVersion, _ client: UInt64) -> UpstreamConnection {
+    private func withConnection<Result>(
+        _ version: ProtocolVersion, _ client: UInt64, _ body: (UpstreamConnection) -> Result
+    ) -> Result {
         let lanes = loop.configuration.connectionsPerNode
         let lane = lanes == 1 ? 0 : Int(client % UInt64(lanes))
         let place = version == .resp2 ? lane : lanes + lane
-        return shared[place] ?? openConnection(version, at: place)
+        // ``shared`` keeps it while `body` runs. A new one may have failed already, and then this call alone keeps it.
+        if let connection = borrowedShared[place] { return connection.with(body) }
+        return body(openConnection(version, at: place))
     }
 
     private func openConnection(_ version: ProtocolVersion, at place: Int) -> UpstreamConnection {

@@ -193,6 +193,8 @@ final class UpstreamConnection: SocketHandler {
 
     @inline(__always)
     private func append(_ reply: consuming PendingReply) {
+        // The session has just asked for this, so it is there; from here until `settle` it is kept by its count.
+        if case .client(let session, _) = reply.target { session.with { $0.awaitedReplies &+= 1 } }
         pending.append(reply)
         enqueued &+= 1
     }
@@ -397,7 +399,9 @@ final class UpstreamConnection: SocketHandler {
         switch entry.target {
         case .client(let session, let slot):
             if entry.counter != 0 { node.loop.count(reply, entry.counter, isMiss: reply.isNull) }
-            session.complete(slot, reply)
+            // Kept by its count, which `settle` takes back when all of this is done.
+            session.with { $0.complete(slot, reply) }
+            settle(session)
         case .request(let request):
             if entry.counter != 0 { node.loop.count(reply, entry.counter, isMiss: request.isMiss(reply)) }
             request.receive(reply, sentAt: entry.sentAt)
@@ -406,6 +410,17 @@ final class UpstreamConnection: SocketHandler {
         }
         if !barriers.isEmpty { passBarriers() }
         if isRetired, pending.isEmpty { close(.connectionLost) }
+    }
+
+    /// What the session waited for here has been told it. It may have ended meanwhile, and nobody else keep it any more: it is not to be
+    /// used after this.
+    @inline(__always)
+    private func settle(_ session: Borrowed<FrontSession>) {
+        let isLeft = session.with {
+            $0.awaitedReplies &-= 1
+            return $0.awaitedReplies == 0 && !$0.isConnected
+        }
+        if isLeft { node.loop.dropDeparted(session) }
     }
 
     private func passBarriers() {
@@ -448,7 +463,9 @@ final class UpstreamConnection: SocketHandler {
         if !isDedicated { node.failed(failed, failure) }
         for entry in failed {
             switch entry.target {
-            case .client(let session, let slot): session.complete(slot, ProxyReply.error(failure.text(node.node)))
+            case .client(let session, let slot):
+                session.with { $0.complete(slot, ProxyReply.error(failure.text(node.node))) }
+                settle(session)
             case .request(let request): request.fail(failure, node.node)
             case .nobody: break
             }

@@ -108,7 +108,9 @@ final class ClosureRequest: UpstreamRequest {
 /// needs no object of its own.
 struct PendingReply {
     enum Target {
-        case client(FrontSession, UInt32)
+        /// While the entry is queued, the session counts it in ``FrontSession/awaitedReplies`` and is kept for it; before and after, whoever
+        /// made it has the session in hand.
+        case client(Borrowed<FrontSession>, UInt32)
         case request(UpstreamRequest)
         /// Nobody wants the reply: our own `HELLO`.
         case nobody
@@ -123,7 +125,7 @@ struct PendingReply {
     /// Whether somebody else than this client waits for the reply.
     func isAwaited(besides session: FrontSession) -> Bool {
         switch target {
-        case .client(let other, _): other !== session
+        case .client(let other, _): other.object !== session
         case .request(let request): request.asker.map { $0 !== session } ?? !request.isHousekeeping
         case .nobody: false
         }
@@ -132,7 +134,7 @@ struct PendingReply {
     /// Whose client waits for the reply, if one does.
     var asker: FrontSession? {
         switch target {
-        case .client(let session, _): session
+        case .client(let session, _): session.object
         case .request(let request): request.asker
         case .nobody: nil
         }
@@ -140,7 +142,7 @@ struct PendingReply {
 
     var streamPlace: (session: FrontSession, slot: UInt32)? {
         switch target {
-        case .client(let session, let slot): (session, slot)
+        case .client(let session, let slot): (session.object, slot)
         case .request(let request): request.streamPlace
         case .nobody: nil
         }
