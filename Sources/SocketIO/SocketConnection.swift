@@ -6,6 +6,8 @@ public import NIOCore
 public protocol SocketHandler: AnyObject {
     /// What is left of the bytes handed over before; they are handed over again, with what has come since behind them.
     var unread: UnreadBytes { get set }
+    /// Whether there is any; asked for each time that something is read, when there mostly is none.
+    var hasUnread: Bool { get }
     /// Bytes have come; what is not used goes to ``unread``. The storage is the event loop's, which reads into it again.
     func received(_ buffer: inout ByteBuffer)
     /// The other side sends no more, and may still read. Told once, and only where the connection allows that; otherwise it is
@@ -16,6 +18,10 @@ public protocol SocketHandler: AnyObject {
     ///
     /// - Parameter error: `nil`: one of the two sides has closed it.
     func closed(_ error: (any Error)?)
+}
+
+extension SocketHandler {
+    public var hasUnread: Bool { !unread.isEmpty }
 }
 
 /// A stream socket that stands: TCP or Unix, plain or secured.
@@ -119,7 +125,9 @@ public final class SocketConnection: PollTarget {
     /// - Returns: whether something came.
     private func read() -> Bool {
         guard isOpen, !hasInputEnded else { return false }
-        var buffer = takeBuffer()
+        // Counted once: it may end, and let go of what it is, in the middle of what it is handed here.
+        let handler = handler
+        var buffer = takeBuffer(handler)
         var code: CInt = 0
         let count = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: SocketLimits.readBytesMin) { bytes in
             let count = recv(descriptor, bytes.baseAddress, bytes.count, 0)
@@ -128,7 +136,7 @@ public final class SocketConnection: PollTarget {
             return 0
         }
         if count > 0 {
-            deliver(&buffer)
+            if let secureChannel { secureChannel.received(buffer) } else { handler?.received(&buffer) }
         } else if secureChannel == nil {
             handler?.unread.keep(buffer)
         }
@@ -145,20 +153,12 @@ public final class SocketConnection: PollTarget {
 
     /// What to read into, with what is left unread in it. On a secured connection that is plain, and what is read is not.
     @inline(__always)
-    private func takeBuffer() -> ByteBuffer {
-        guard secureChannel == nil, let handler else { return eventLoop.takeReadBuffer() }
+    private func takeBuffer(_ handler: (any SocketHandler)?) -> ByteBuffer {
+        guard secureChannel == nil, let handler, handler.hasUnread else { return eventLoop.takeReadBuffer() }
         if handler.unread.isLarge { return handler.unread.take() }
         var buffer = eventLoop.takeReadBuffer()
         handler.unread.move(into: &buffer)
         return buffer
-    }
-
-    private func deliver(_ buffer: inout ByteBuffer) {
-        if let secureChannel {
-            secureChannel.received(buffer)
-        } else {
-            handler?.received(&buffer)
-        }
     }
 
     /// What a secured connection has read, deciphered.

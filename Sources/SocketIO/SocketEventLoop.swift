@@ -231,8 +231,8 @@ public final class SocketEventLoop: EventLoop {
     /// An empty buffer to read into. Whoever keeps a part of it makes the next one be allocated; nobody has to give it back.
     func takeReadBuffer() -> ByteBuffer {
         assert(inEventLoop)
-        var buffer = core.readBuffer
-        core.readBuffer = ByteBuffer()
+        var buffer = ByteBuffer()
+        swap(&buffer, &core.readBuffer)
         buffer.clear(minimumCapacity: SocketLimits.readBytes)
         return buffer
     }

@@ -71,6 +71,9 @@ public struct HotKeyTable: Sendable {
         policies.isEmpty ? nil : index(of: key, hash: FastHash.hash(key, seed: seed))
     }
 
+    /// Whether the local cache answers for the key at `index`: what each read of a hot key asks, without copying its policy out.
+    public func usesLocalCache(at index: Int) -> Bool { policies[index].kind.usesLocalCache }
+
     /// The policy at `index`. Copying it out retains the key's storage and allocates nothing.
     public subscript(index: Int) -> HotKeyPolicy { policies[index] }
 }

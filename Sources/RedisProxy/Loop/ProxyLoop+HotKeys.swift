@@ -78,7 +78,7 @@ extension ProxyLoop {
         _ index: Int, _ command: UnsafeRawBufferPointer, isGet: Bool, _ version: ProtocolVersion, counter: UInt64,
         sink: ReplySink
     ) {
-        guard table[index].kind.usesLocalCache else {
+        guard table.usesLocalCache(at: index) else {
             fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: nil)
             return
         }
