@@ -36,6 +36,18 @@ public enum HotKeyMitigationLimits {
     /// How long a local value may be served that no node would say the change of, where a rule allows more.
     public static let untrackedLifetimeNanosecondsMax: UInt64 = 1_000_000_000
 
+    // Values that are gone
+    /// Commands whose value an agent remembers to have seen: a hot set's keys, each read in a few ways.
+    public static let missCommandsMax = 20_000
+    /// Reads that one event loop holds at once.
+    public static let missReadsMax = 4_096
+    /// How long reads are held for a value that does not come back; it was deleted for good then, as it seems, …
+    public static let missEpisodeNanosecondsMax: UInt64 = 5_000_000_000
+    /// … and for how long none are held after that.
+    public static let missRestNanoseconds: UInt64 = 60_000_000_000
+    /// Held reads whose time ends within so long of each other are let go together, the later ones early.
+    static let missReleaseNanoseconds: UInt64 = 10_000_000
+
     // Tracking connections
     /// How often a node is asked on its tracking connection whether it is still there, …
     public static let trackingProbeNanoseconds: UInt64 = 1_000_000_000

@@ -119,12 +119,15 @@ public struct AgentStatus: Codable, Sendable, Hashable {
     public var now: String?
     /// Nil from an agent that is too old to say.
     public var staleness: Staleness?
+    /// What its local cache may take; 0 where it has none, nil from an agent that is too old to say.
+    public var cacheCapacityBytes: Int?
 
     public init(
         id: String, app: String, version: String, startedAt: String, uptimeSeconds: Int64, mode: String,
         detection: String?, leadership: String, coordinator: String?, view: View, hotKeys: Int, localHotKeys: Int,
         reportEpoch: UInt64, reportSequence: UInt64, pushLagMilliseconds: Int64?, nodes: [Node], counters: Counters,
-        documents: Documents? = nil, isStandalone: Bool? = nil, now: String? = nil, staleness: Staleness? = nil
+        documents: Documents? = nil, isStandalone: Bool? = nil, now: String? = nil, staleness: Staleness? = nil,
+        cacheCapacityBytes: Int? = nil
     ) {
         self.id = id
         self.app = app
@@ -147,6 +150,7 @@ public struct AgentStatus: Codable, Sendable, Hashable {
         self.isStandalone = isStandalone
         self.now = now
         self.staleness = staleness
+        self.cacheCapacityBytes = cacheCapacityBytes
     }
 }
 
@@ -176,6 +180,8 @@ public struct KeyStatus: Codable, Sendable, Hashable {
     /// Reads of a key that this agent acts on, since it does: those that waited for another's fill or were told from memory that there is
     /// no value. Only in `HK.GET`; nil for other keys and from an agent that is too old to say.
     public var readsHeld: UInt64?
+    /// The same of those that were held because the key's value was gone and another read had been told so.
+    public var missesHeld: UInt64?
 
     public init(
         key: PeerKey, state: String, kind: String?, readsPerSecond: Double?, writesPerSecond: Double?,

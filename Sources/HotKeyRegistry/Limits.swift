@@ -46,6 +46,9 @@ public enum RegistryLimits {
     public static let historyMax = 200
     public static let stalenessCapMillisecondsMax = 3_600_000
     public static let durationSecondsMax = 86_400
+    public static let missIntervalMillisecondsRange = 1...60_000
+    /// No client waits longer for a reply.
+    public static let missHoldMillisecondsMax = 10_000
     public static let thresholdPerSecondMax = 1_000_000_000
     public static let thresholdBytesPerSecondMax = 1_000_000_000_000
     /// What detection counts by; a window is a whole number of these.

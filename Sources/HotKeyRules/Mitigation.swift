@@ -28,7 +28,10 @@ extension HotKeyPolicy {
             readsReplicas: mitigation.usesCopies && rule.replicaReads,
             localLifetimeNanoseconds: lifetimes.localLifetimeNanoseconds,
             copyLifetimeNanoseconds: lifetimes.copyLifetimeNanoseconds,
-            staleOnErrorNanoseconds: UInt64(rule.staleOnErrorCapSeconds * 1e9))
+            staleOnErrorNanoseconds: UInt64(rule.staleOnErrorCapSeconds * 1e9),
+            missIntervalNanoseconds: UInt64(rule.missIntervalMilliseconds) * 1_000_000,
+            // What most reads do not find is not there; nobody is on the way to make it.
+            missHoldNanoseconds: kind == .missing ? 0 : UInt64(rule.missHoldMilliseconds) * 1_000_000)
     }
 }
 

@@ -246,14 +246,16 @@ final class Rig: Sendable {
 /// A hot key's policy; the cap is divided as the agent divides it.
 func hot(
     _ key: String, _ kind: MitigationKind, copies: Int = 2, capMilliseconds: UInt64 = 60_000,
-    staleMilliseconds: UInt64 = 0
+    staleMilliseconds: UInt64 = 0, missIntervalMilliseconds: UInt64 = 0, missHoldMilliseconds: UInt64 = 0
 ) -> HotKeyPolicy {
     let lifetimes = HotKeyPolicy.split(capNanoseconds: capMilliseconds * 1_000_000, kind: kind)
     return HotKeyPolicy(
         key: Array(key.utf8), kind: kind, copies: kind.usesCopies ? copies : 0,
         localLifetimeNanoseconds: lifetimes.localLifetimeNanoseconds,
         copyLifetimeNanoseconds: lifetimes.copyLifetimeNanoseconds,
-        staleOnErrorNanoseconds: staleMilliseconds * 1_000_000)
+        staleOnErrorNanoseconds: staleMilliseconds * 1_000_000,
+        missIntervalNanoseconds: missIntervalMilliseconds * 1_000_000,
+        missHoldNanoseconds: missHoldMilliseconds * 1_000_000)
 }
 
 extension RedisTestClient {

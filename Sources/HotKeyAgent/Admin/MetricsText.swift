@@ -112,6 +112,7 @@ extension AgentView {
         metrics.counter(
             "hotkey_stale_answers_total", "Reads answered with the last known value, the home being down.",
             statistics.staleAnswers)
+        append(misses: statistics, to: &metrics)
         metrics.counter(
             "hotkey_hot_writes_total", "Writes that invalidated local values and copies.", statistics.hotWrites)
         metrics.counter(
@@ -175,6 +176,23 @@ extension AgentView {
         metrics.labelled(
             "hotkey_fills_total", "counter", "Reads for the local cache, by whether the node tells of changes.",
             label: "tracked", [("yes", tracking.fillsTracked), ("no", tracking.fillsUntracked)])
+    }
+
+    private func append(misses statistics: ProxyStatistics, to metrics: inout MetricsText) {
+        metrics.counter(
+            "hotkey_misses_held_total",
+            "Reads of hot keys held because the value was gone and another read was told so.",
+            statistics.missesHeld)
+        metrics.counter(
+            "hotkey_miss_turns_total", "Reads of hot keys told that the value is gone, one an interval.",
+            statistics.missTurns)
+        metrics.counter(
+            "hotkey_misses_let_go_total",
+            "Reads that were held and let go without a value: their time was over, or their client did something else.",
+            statistics.missesLetGo)
+        metrics.counter(
+            "hotkey_observed_misses_held_total", "Reads that acting would have held, while the fleet only observes.",
+            statistics.observedMissesHeld)
     }
 
     private func append(_ staleness: ObservedStaleness, to metrics: inout MetricsText) {

@@ -131,7 +131,8 @@ struct AgentView: Sendable {
             reportSequence: reports.lastSequence, pushLagMilliseconds: applied.pushLagMilliseconds,
             nodes: statistics.nodes.map(AgentStatus.Node.init), counters: .init(statistics),
             documents: .init(applied.registry.versions), isStandalone: configuration.standalone,
-            now: Timestamp.now.description, staleness: .init(statistics.staleness))
+            now: Timestamp.now.description, staleness: .init(statistics.staleness),
+            cacheCapacityBytes: configuration.localCache.capacityBytes)
     }
 
     var leadership: String {
@@ -165,6 +166,7 @@ struct AgentView: Sendable {
     func answer(to name: KeyName) async throws -> KeyStatus {
         var status = key(name)
         status.readsHeld = try await proxy.readsHeld(of: name.bytes)
+        status.missesHeld = try await proxy.missesHeld(of: name.bytes)
         return status
     }
 

@@ -186,6 +186,9 @@ struct CacheLedger {
         return entries.indices.contains(entry) && entries[entry].fill == token.serial ? entry : nil
     }
 
+    @usableFromInline
+    func isCurrent(_ token: FillToken) -> Bool { entry(of: token) != nil }
+
     /// The entry that the reply goes to, or nil when it is not kept.
     @usableFromInline
     mutating func accept(

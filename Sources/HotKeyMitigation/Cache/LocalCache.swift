@@ -98,6 +98,10 @@ public struct LocalCache<Reply> {
         return true
     }
 
+    /// Whether a reply of this fill would still be accepted: the key has not changed, as far as is known, since it began.
+    @inlinable
+    public func isCurrent(_ token: FillToken) -> Bool { ledger.isCurrent(token) }
+
     /// Ends a fill without a reply. The next look-up starts another. An old reply stays for `staleValue`.
     @inlinable
     public mutating func fillFailed(_ token: FillToken) {

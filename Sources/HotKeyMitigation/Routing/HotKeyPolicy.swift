@@ -31,10 +31,18 @@ public struct HotKeyPolicy: Sendable, Hashable {
     public var copyLifetimeNanoseconds: UInt64
     /// How long a local reply may be served after its request was sent while home cannot be reached; 0 is never.
     public var staleOnErrorNanoseconds: UInt64
+    /// Of the reads that find the value gone, one an interval is told so …
+    public var missIntervalNanoseconds: UInt64
+    /// … and the others wait for it so long at most; 0 is never.
+    public var missHoldNanoseconds: UInt64
+
+    /// Whether reads of a value that is gone are held.
+    public var holdsMisses: Bool { missHoldNanoseconds > 0 && kind.usesLocalCache && localLifetimeNanoseconds > 0 }
 
     public init(
         key: [UInt8], kind: MitigationKind, copies: Int, readsCopies: Bool = true, readsReplicas: Bool = false,
-        localLifetimeNanoseconds: UInt64, copyLifetimeNanoseconds: UInt64, staleOnErrorNanoseconds: UInt64
+        localLifetimeNanoseconds: UInt64, copyLifetimeNanoseconds: UInt64, staleOnErrorNanoseconds: UInt64,
+        missIntervalNanoseconds: UInt64 = 0, missHoldNanoseconds: UInt64 = 0
     ) {
         self.key = key
         self.kind = kind
@@ -44,6 +52,8 @@ public struct HotKeyPolicy: Sendable, Hashable {
         self.localLifetimeNanoseconds = localLifetimeNanoseconds
         self.copyLifetimeNanoseconds = copyLifetimeNanoseconds
         self.staleOnErrorNanoseconds = staleOnErrorNanoseconds
+        self.missIntervalNanoseconds = missIntervalNanoseconds
+        self.missHoldNanoseconds = missHoldNanoseconds
     }
 
     /// Divides a staleness cap so that what passes through both stores stays within it: `local + copy <= cap`.

@@ -92,6 +92,10 @@ public struct Rule: Codable, Sendable, Hashable {
     public var stalenessCapMilliseconds: Int
     /// How old a value may be served while the key's home cannot be reached; 0 for never.
     public var staleOnErrorCapSeconds: Double
+    /// Of a hot key whose value is gone one read an interval, at each agent, is told so; the others wait for the value …
+    public var missIntervalMilliseconds: Int
+    /// … so long at most; 0 for not at all.
+    public var missHoldMilliseconds: Int
 
     public init(
         pattern: String, thresholdPerSecond: Int = 1_000, thresholdShareOfNode: Double = 0,
@@ -102,7 +106,7 @@ public struct Rule: Codable, Sendable, Hashable {
         missingHotRatio: Double = 0.8, action: Action = .both, copies: Int = 3, copiesByHeat: Bool = false,
         replicaReads: Bool = false,
         stalenessCapMilliseconds: Int = 1_000,
-        staleOnErrorCapSeconds: Double = 60
+        staleOnErrorCapSeconds: Double = 60, missIntervalMilliseconds: Int = 100, missHoldMilliseconds: Int = 500
     ) {
         self.pattern = pattern
         self.thresholdPerSecond = thresholdPerSecond
@@ -125,6 +129,8 @@ public struct Rule: Codable, Sendable, Hashable {
         self.replicaReads = replicaReads
         self.stalenessCapMilliseconds = stalenessCapMilliseconds
         self.staleOnErrorCapSeconds = staleOnErrorCapSeconds
+        self.missIntervalMilliseconds = missIntervalMilliseconds
+        self.missHoldMilliseconds = missHoldMilliseconds
     }
 
     fileprivate enum CodingKeys: String, CodingKey, CaseIterable {
@@ -132,7 +138,7 @@ public struct Rule: Codable, Sendable, Hashable {
             windowMilliseconds, confirmSlices, confirmOfSlices, instantMultiple, leaveRatio, coolDownSeconds,
             minimumHotSeconds, reentrySeconds, writeHotRatio, missingHotRatio, action, copies,
             copiesByHeat, replicaReads,
-            stalenessCapMilliseconds, staleOnErrorCapSeconds
+            stalenessCapMilliseconds, staleOnErrorCapSeconds, missIntervalMilliseconds, missHoldMilliseconds
     }
 
     public init(from decoder: any Decoder) throws {
@@ -158,6 +164,8 @@ public struct Rule: Codable, Sendable, Hashable {
         replicaReads = try fields.decode(.replicaReads, default: replicaReads)
         stalenessCapMilliseconds = try fields.decode(.stalenessCapMilliseconds, default: stalenessCapMilliseconds)
         staleOnErrorCapSeconds = try fields.decode(.staleOnErrorCapSeconds, default: staleOnErrorCapSeconds)
+        missIntervalMilliseconds = try fields.decode(.missIntervalMilliseconds, default: missIntervalMilliseconds)
+        missHoldMilliseconds = try fields.decode(.missHoldMilliseconds, default: missHoldMilliseconds)
     }
 }
 
@@ -193,6 +201,8 @@ private struct StatedRule: Encodable {
         try state(\.replicaReads, .replicaReads)
         try state(\.stalenessCapMilliseconds, .stalenessCapMilliseconds)
         try state(\.staleOnErrorCapSeconds, .staleOnErrorCapSeconds)
+        try state(\.missIntervalMilliseconds, .missIntervalMilliseconds)
+        try state(\.missHoldMilliseconds, .missHoldMilliseconds)
     }
 }
 
@@ -227,6 +237,9 @@ extension Rule: Validating {
         try require(
             stalenessCapMilliseconds, in: 0...RegistryLimits.stalenessCapMillisecondsMax, "stalenessCapMilliseconds")
         try require(staleOnErrorCapSeconds, in: seconds, "staleOnErrorCapSeconds")
+        try require(
+            missIntervalMilliseconds, in: RegistryLimits.missIntervalMillisecondsRange, "missIntervalMilliseconds")
+        try require(missHoldMilliseconds, in: 0...RegistryLimits.missHoldMillisecondsMax, "missHoldMilliseconds")
     }
 }
 

@@ -141,7 +141,16 @@ extension FrontSession {
             }
             return
         }
-        if loop.isObserving { loop.observe(key, hash, known) }
+        if loop.isObserving {
+            loop.observe(key, hash, known)
+            if let read = loop.observedMiss(key, hash, known, .slot(self, slot)) {
+                let node = loop.home(key)
+                if let failure = node.send(command, .request(read), version, client: id, counter: counter) {
+                    complete(slot, ProxyReply.error(failure.text(node.node)))
+                }
+                return
+            }
+        }
         loop.withHome(of: key) { node in
             if let failure = node.forward(command, to: self, slot, counter: counter) {
                 complete(slot, ProxyReply.error(failure.text(node.node)))

@@ -51,6 +51,8 @@ final class FrontSession: SocketHandler {
     var hotWritesUnderWay = 0
     /// Its reads of hot keys that may be answered by another node than the home of the key.
     var readsAstray = 0
+    /// Of these, reads that are held because a value is gone.
+    var missesHeld = 0
     /// Before a Redis Cluster: what may have to be sent again.
     var resends: ClientResends?
     /// Commands that stand in the queues of shared connections with a borrowed reference to this session. A client that leaves before
@@ -136,6 +138,7 @@ final class FrontSession: SocketHandler {
         // A client that ended looks the same as one that only sends no more. What it waits for must not be taken from a
         // list for nobody, so it is dropped here, as Redis does.
         guard bound?.isWaiting != true, upload == nil else { return close() }
+        defer { letGoMisses() }
         // `printf … | nc`: the client sends no more but waits for its replies.
         isInputClosed = true
         loop.updateNow()
@@ -148,6 +151,7 @@ final class FrontSession: SocketHandler {
         loop.updateNow()
         activeAt = loop.now
         newestCommands = replies.nextSlot
+        letGoMisses()
         process(&buffer)
         unread.keep(buffer)
         if !mayReadMore { adjustReading() }
@@ -177,7 +181,18 @@ final class FrontSession: SocketHandler {
     /// Reads nothing more until everything has been answered.
     func halt() {
         isHalted = true
+        letGoMisses()
         touch()
+    }
+
+    /// Whether it may be left waiting for a value that is gone: it waits for nothing else, and nothing of its own behind that.
+    var mayBeHeld: Bool {
+        connection != nil && !isHalted && !isEnding && !isInputClosed && upload == nil && hotWritesUnderWay == 0
+    }
+
+    @inline(__always)
+    private func letGoMisses() {
+        if missesHeld > 0 { loop.letGoMisses(of: self) }
     }
 
     /// Where keys live has changed. What follows may take another way, so it waits for what is out.
@@ -198,7 +213,7 @@ final class FrontSession: SocketHandler {
     func change(to newVersion: ProtocolVersion) {
         guard newVersion != version else { return }
         version = newVersion
-        if !replies.isEmpty { isHalted = true }
+        if !replies.isEmpty { halt() }
     }
 
     private func process(_ buffer: inout ByteBuffer) {
@@ -325,6 +340,7 @@ final class FrontSession: SocketHandler {
     /// No more commands; the connection closes once everything asked for has been answered.
     func end() {
         isEnding = true
+        letGoMisses()
         unread = UnreadBytes()
         touch()
     }
@@ -333,6 +349,7 @@ final class FrontSession: SocketHandler {
     func drainNow() {
         isDraining = true
         isInputClosed = true
+        letGoMisses()
         touch()
     }
 

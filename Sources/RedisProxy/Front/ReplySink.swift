@@ -86,6 +86,8 @@ enum ReplySink {
     /// One part of a command that was split over nodes.
     case part(SplitJoin, Int)
 
+    var isNobody: Bool { if case .none = self { true } else { false } }
+
     /// Whose command this answers; nil for the agent's own.
     var session: FrontSession? {
         switch self {

@@ -15,15 +15,17 @@ final class HotRead: UpstreamRequest {
     }
 
     let loop: ProxyLoop
-    let key: [UInt8]
-    private let command: [UInt8]
-    /// Only `GET` can be answered from a copy: a copy holds a string.
-    private let isGet: Bool
-    private let version: ProtocolVersion
-    private let counter: UInt64
-    private let sink: ReplySink
+    let question: HotQuestion
+    var key: [UInt8] { question.key }
+    var command: [UInt8] { question.command }
+    private var isGet: Bool { question.isGet }
+    private var version: ProtocolVersion { question.version }
+    let counter: UInt64
+    var sink: ReplySink
+    /// Whether it may be held when there is no value.
+    let standing: MissStanding
     /// The fill of the local cache that this read is; others wait for it.
-    private let token: FillToken?
+    let token: FillToken?
     /// The local lifetime when the read began. A rule that changes while a copy is being read (both → cache) must not give
     /// the copy's value, which has used up its part of the cap, the whole cap once more.
     private let localLifetimeNanoseconds: UInt64
@@ -35,7 +37,7 @@ final class HotRead: UpstreamRequest {
     private var homeFailure: UpstreamFailure?
     private var triedCopies: Set<Int> = []
     /// Whether its client counts it among its reads that went elsewhere than to home.
-    private var isAstray = false
+    var isAstray = false
     /// Which copies get the value.
     var filling = CopyFilling.nothing
     /// Whether home may be asked over its tracking connection.
@@ -46,23 +48,22 @@ final class HotRead: UpstreamRequest {
     private var source: UInt32 = 0
 
     init(
-        loop: ProxyLoop, key: [UInt8], command: [UInt8], isGet: Bool, version: ProtocolVersion, counter: UInt64,
-        sink: ReplySink, token: FillToken?, localLifetimeNanoseconds: UInt64, copyLifetimeNanoseconds: UInt64
+        loop: ProxyLoop, question: HotQuestion, counter: UInt64, sink: ReplySink, token: FillToken?,
+        standing: MissStanding = .fresh, localLifetimeNanoseconds: UInt64, copyLifetimeNanoseconds: UInt64
     ) {
         self.loop = loop
-        self.key = key
+        self.question = question
+        self.standing = standing
         self.localLifetimeNanoseconds = localLifetimeNanoseconds
         self.copyLifetimeNanoseconds = copyLifetimeNanoseconds
-        self.command = command
-        self.isGet = isGet
-        self.version = version
         self.counter = counter
         self.sink = sink
         self.token = token
     }
 
     func start() {
-        guard isGet, let index = loop.hotIndex(of: key) else { return tryHome() }
+        // One that has been held asks whether there is a value now, which home knows first.
+        guard isGet, standing.isFresh, let index = loop.hotIndex(of: key) else { return tryHome() }
         let home = loop.home(key)
         if let replicas = loop.cluster?.replicaReads.readable(index), !replicas.isEmpty {
             let chosen = TwoChoices.choose(
@@ -158,13 +159,13 @@ final class HotRead: UpstreamRequest {
     }
 
     /// It goes elsewhere than to home, where what its client asks next may be carried out first.
-    private func strays() {
+    func strays() {
         guard !isAstray else { return }
         isAstray = true
         sink.session?.readsAstray += 1
     }
 
-    private func deliver(_ reply: ByteBuffer) {
+    func deliver(_ reply: ByteBuffer) {
         if isAstray { sink.session?.readsAstray -= 1 }
         sink.deliver(reply)
     }
@@ -271,10 +272,7 @@ final class HotRead: UpstreamRequest {
     }
 
     /// Gives the reply to everyone who waits and to the cache.
-    /// - Parameters:
-    ///   - bytes: nil when the reply is not to be kept.
-    ///   - ageNanosecondsMax: how long before `sentAt` the value may have left home.
-    private func endFlight(_ bytes: Int?, _ reply: ByteBuffer, _ sentAt: UInt64, ageNanosecondsMax: UInt64 = 0) {
+    func answer(_ bytes: Int?, _ reply: ByteBuffer, _ sentAt: UInt64, _ ageNanosecondsMax: UInt64) {
         if let token {
             if source == 0 {
                 loop.statistics.tracking.fillsUntracked &+= 1
@@ -324,7 +322,10 @@ final class HotRead: UpstreamRequest {
             tryHome()
             return
         }
-        if let token { loop.cache.fillFailed(token) }
+        if let token {
+            loop.cache.fillFailed(token)
+            loop.readMissesAgain(command: command)
+        }
         let waiters = token.map { loop.takeWaiting($0) } ?? []
         if failure.meansUnreachable, let stale = loop.staleValue(of: key, command, version) {
             loop.statistics.staleAnswers &+= UInt64(waiters.count + 1)
@@ -341,6 +342,15 @@ final class HotRead: UpstreamRequest {
             sink.fail(text)
         }
     }
+}
+
+/// A read of a hot key.
+struct HotQuestion {
+    let key: [UInt8]
+    let command: [UInt8]
+    /// Only `GET` can be answered from a copy: a copy holds a string.
+    let isGet: Bool
+    let version: ProtocolVersion
 }
 
 /// What a `GET` of a copy brought.

@@ -13,8 +13,9 @@ extension ProxyLoop {
         var get = ByteBuffer()
         RESPWriter.writeCommand([Array("GET".utf8), key], to: &get)
         let read = HotRead(
-            loop: self, key: key, command: Array(get.readableBytesView), isGet: true, version: .resp2, counter: 0,
-            sink: .none, token: nil, localLifetimeNanoseconds: 0,
+            loop: self,
+            question: HotQuestion(key: key, command: Array(get.readableBytesView), isGet: true, version: .resp2),
+            counter: 0, sink: .none, token: nil, localLifetimeNanoseconds: 0,
             copyLifetimeNanoseconds: table[index].copyLifetimeNanoseconds)
         read.filling = .all(done)
         read.tryHome()

@@ -5,9 +5,9 @@ import HotKeyMitigation
 extension ProxyLoop {
     func readsHeld(of key: [UInt8]) -> UInt64? { hotIndex(of: key).map { readsHeld[$0] } }
 
-    /// The counts by the indices of a table that is about to be served. A key that comes anew begins anew.
-    func readsHeld(in new: HotKeyTable) -> [UInt64] {
-        (0..<new.count).map { readsHeld(of: new[$0].key) ?? 0 }
+    /// Counts by the indices of a table that is about to be served. A key that comes anew begins anew.
+    func counts(_ counts: [UInt64], in new: HotKeyTable) -> [UInt64] {
+        (0..<new.count).map { hotIndex(of: new[$0].key).map { counts[$0] } ?? 0 }
     }
 }
 

@@ -17,9 +17,54 @@ extension ProxyLoop {
         }
     }
 
+    /// A read of a hot key that looks at what home answers: whether acting would have held it. Nil for another.
+    func observedMiss(_ key: UnsafeRawBufferPointer, _ hash: UInt64, _ known: OneKeyCommand, _ sink: ReplySink)
+        -> ObservedMiss?
+    {
+        guard known.isGet, let table = observed?.table, let index = table.index(of: key, hash: hash),
+            table[index].holdsMisses
+        else { return nil }
+        return ObservedMiss(loop: self, policy: table[index], sink: sink)
+    }
+
     /// What is observed from now on: the hot set, where it is not acted on.
     func chooseObserved(_ snapshot: ProxySnapshot) {
         let table = snapshot.mode == .observe ? snapshot.table : .empty
+        if snapshot.mode == .observe {
+            missTurns.keep { key in key.withUnsafeBytes { table.index(of: $0) } != nil }
+        }
         observed = table.count > 0 ? ObservedMitigation(table: table, previous: observed) : nil
+    }
+}
+
+/// A `GET` of a hot key on its way home while the fleet only observes. Each event loop gives turns of its own then.
+final class ObservedMiss: UpstreamRequest {
+    private let loop: ProxyLoop
+    private let policy: HotKeyPolicy
+    private let sink: ReplySink
+
+    init(loop: ProxyLoop, policy: HotKeyPolicy, sink: ReplySink) {
+        self.loop = loop
+        self.policy = policy
+        self.sink = sink
+    }
+
+    override func receive(_ reply: ReplyView, sentAt: UInt64) {
+        if reply.isNull {
+            var isFirst = false
+            let answer = loop.missTurns.missed(
+                policy.key, intervalNanoseconds: policy.missIntervalNanoseconds, wantsTurn: true, now: loop.now,
+                isFirst: &isFirst)
+            if case .wait = answer { loop.statistics.observedMissesHeld &+= 1 }
+        } else if !reply.isError {
+            _ = loop.missTurns.valueSeen(policy.key, of: policy.key)
+        }
+        sink.deliver(reply)
+    }
+
+    override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) { sink.fail(failure.text(node)) }
+    override var asker: FrontSession? { sink.session }
+    override var streamPlace: (session: FrontSession, slot: UInt32)? {
+        if case .slot(let session, let slot) = sink { (session, slot) } else { nil }
     }
 }

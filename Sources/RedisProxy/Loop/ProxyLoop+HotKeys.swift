@@ -76,7 +76,7 @@ extension ProxyLoop {
 
     func readHot(
         _ index: Int, _ command: UnsafeRawBufferPointer, isGet: Bool, _ version: ProtocolVersion, counter: UInt64,
-        sink: ReplySink
+        sink: ReplySink, standing: MissStanding = .fresh
     ) {
         guard table.usesLocalCache(at: index) else {
             fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: nil)
@@ -93,11 +93,20 @@ extension ProxyLoop {
             if hitSampler.isDue() { probeStaleness(index, command, version, served: reply) }
             fetch(index, command, isGet: isGet, version, counter: 0, sink: .none, token: token)
         case .fill(let token):
-            fetch(index, command, isGet: isGet, version, counter: counter, sink: sink, token: token)
+            if !missHold.isEmpty,
+                holdBehindOthers(
+                    index, command, isGet: isGet, version,
+                    WaitingRead(sink: sink, counter: counter, standing: standing))
+            {
+                cache.fillFailed(token)
+                return
+            }
+            fetch(
+                index, command, isGet: isGet, version, counter: counter, sink: sink, token: token, standing: standing)
         case .wait(let token):
             statistics.fillWaits &+= 1
             readsHeld[index] &+= 1
-            waiting[token, default: []].append(WaitingRead(sink: sink, counter: counter))
+            waiting[token, default: []].append(WaitingRead(sink: sink, counter: counter, standing: standing))
             // The read that it waits for may go astray.
             sink.session?.readsAstray += 1
         case .bypass:
@@ -110,6 +119,15 @@ extension ProxyLoop {
         let reads = waiting.removeValue(forKey: token) ?? []
         for read in reads { read.sink.session?.readsAstray -= 1 }
         return reads
+    }
+
+    /// Those of them that are meant; the others wait on.
+    func takeWaiting(_ token: FillToken, where isMeant: (WaitingRead) -> Bool) -> [WaitingRead] {
+        guard let reads = waiting[token], reads.contains(where: isMeant) else { return [] }
+        waiting[token] = reads.filter { !isMeant($0) }
+        let taken = reads.filter(isMeant)
+        for read in taken { read.sink.session?.readsAstray -= 1 }
+        return taken
     }
 
     @inline(__always)
@@ -134,11 +152,12 @@ extension ProxyLoop {
 
     private func fetch(
         _ index: Int, _ command: UnsafeRawBufferPointer, isGet: Bool, _ version: ProtocolVersion, counter: UInt64,
-        sink: ReplySink, token: FillToken?
+        sink: ReplySink, token: FillToken?, standing: MissStanding = .fresh
     ) {
         HotRead(
-            loop: self, key: table[index].key, command: Array(command), isGet: isGet, version: version,
-            counter: counter, sink: sink, token: token,
+            loop: self,
+            question: HotQuestion(key: table[index].key, command: Array(command), isGet: isGet, version: version),
+            counter: counter, sink: sink, token: token, standing: standing,
             localLifetimeNanoseconds: table[index].localLifetimeNanoseconds,
             copyLifetimeNanoseconds: table[index].copyLifetimeNanoseconds
         ).start()
@@ -224,6 +243,7 @@ extension ProxyLoop {
             cache.invalidate(index: index)
         }
         cluster?.replicaReads.written(keys)
+        for key in keys { readMissesAgain(key: key) }
     }
 
     /// As ``invalidateEverywhere(_:then:)`` for writes of unknown outcome: values are served no more while home can be asked, but
@@ -244,6 +264,7 @@ extension ProxyLoop {
             if let index = hotIndex(of: key) { cache.expire(index: index) }
         }
         cluster?.replicaReads.written(keys)
+        for key in keys { readMissesAgain(key: key) }
     }
 
     /// Whether this agent may read copy `number` of the key at `index`, which lies on `node`.
@@ -287,6 +308,7 @@ extension ProxyLoop {
 struct WaitingRead {
     let sink: ReplySink
     let counter: UInt64
+    let standing: MissStanding
 }
 
 /// Counts the other loops' answers; on the loop that asked.

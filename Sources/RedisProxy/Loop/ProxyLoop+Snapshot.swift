@@ -90,7 +90,8 @@ extension ProxyLoop {
 
     private func serve(_ new: HotKeyTable) {
         let old = table
-        readsHeld = readsHeld(in: new)
+        readsHeld = counts(readsHeld, in: new)
+        missesHeld = counts(missesHeld, in: new)
         let oldGates = gates
         gates = (0..<new.count).map { index in
             let policy = new[index]
@@ -115,6 +116,8 @@ extension ProxyLoop {
         cache.adopt(table: new)
         cluster?.replicaReads.adopt(new, old: old)
         cluster?.copySlots.forget()
+        keepMissTurns()
+        letGoMissesOfOtherKeys()
     }
 
     func changeTopology(_ topology: ProxyTopology) {

@@ -88,6 +88,15 @@ final class ProxyLoop: TurnObserver {
     var stalenessProbesInFlight = 0
     /// By the index of ``table``.
     var readsHeld: [UInt64] = []
+    /// Reads of values that are gone. By the index of ``table``, how many have been held; what is held now; when that is looked at; and which
+    /// commands the first event loop knows to have brought a value.
+    var missesHeld: [UInt64] = []
+    var missHold = MissHold<HeldMiss>()
+    var missTimer: Scheduled<Void>?
+    var missTimerAt = UInt64.max
+    var valuesTold: Set<[UInt8]> = []
+    /// On the first event loop, for all; where the fleet only observes, each its own.
+    var missTurns = MissTurns()
     /// By the index of ``table``.
     var gates: [CopyReadGate] = []
     /// Until when this loop deletes copies of hot keys where a change of places leaves them behind: one loop of one agent does.
@@ -187,6 +196,7 @@ final class ProxyLoop: TurnObserver {
         preparing?.succeed()
         preparing = nil
         tickTask?.cancel()
+        missTimer?.cancel()
         for session in Array(sessions.values) { session.close() }
         hub.shutDown()
         tracking.shutDown()
@@ -280,6 +290,7 @@ final class ProxyLoop: TurnObserver {
     func remove(_ session: FrontSession) {
         guard sessions.removeValue(forKey: ObjectIdentifier(session)) != nil else { return }
         statistics.clientsConnected -= 1
+        dropMisses(of: session)
         session.leaveEverything()
     }
 

@@ -29,6 +29,13 @@ public struct ProxyStatistics: Sendable {
     public var observedHotReads: UInt64 = 0
     public var observedLocalSavings: UInt64 = 0
     public var observedCopySavings: UInt64 = 0
+    /// Reads of hot keys whose value was gone that were held until there was one, their turn came or their time was over; those whose turn
+    /// came, at once or later, and that were told; and those let go without one, to be told what they found.
+    public var missesHeld: UInt64 = 0
+    public var missTurns: UInt64 = 0
+    public var missesLetGo: UInt64 = 0
+    /// While the fleet only observes: reads that acting would have held.
+    public var observedMissesHeld: UInt64 = 0
     /// Writes that invalidated local values and copies.
     public var hotWrites: UInt64 = 0
     public var tombstoneFailures: UInt64 = 0
@@ -69,6 +76,10 @@ public struct ProxyStatistics: Sendable {
         total.observedHotReads += part.observedHotReads
         total.observedLocalSavings += part.observedLocalSavings
         total.observedCopySavings += part.observedCopySavings
+        total.missesHeld += part.missesHeld
+        total.missTurns += part.missTurns
+        total.missesLetGo += part.missesLetGo
+        total.observedMissesHeld += part.observedMissesHeld
         total.hotWrites += part.hotWrites
         total.tombstoneFailures += part.tombstoneFailures
         total.breakerRejections += part.breakerRejections

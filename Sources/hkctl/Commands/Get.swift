@@ -92,15 +92,18 @@ struct GetReport: Report {
         guard let agents else { return "" }
         guard !agents.isEmpty else { return "\nNo agent is registered.\n" }
         var table = Table(columns: [
-            .text("AGENT"), .text("STATE"), .text("ACTION"), .number("COPIES"), .number("READS/S"), .freeText("NOTE"),
+            .text("AGENT"), .text("STATE"), .text("ACTION"), .number("COPIES"), .number("READS/S"),
+            .number("MISSES HELD"),
+            .freeText("NOTE"),
         ])
         for agent in agents {
             if let status = agent.answer {
                 table.add(
                     agent.id, status.state, status.action, "\(status.copies)", NumberText.rate(status.readsPerSecond),
+                    status.missesHeld.map { "\($0)" } ?? "-",
                     status.isLocalDecision ? "by its own counts" : status.reason ?? "")
             } else {
-                table.add(agent.id, "?", "?", "-", "-", "no answer: \(agent.problem ?? "")")
+                table.add(agent.id, "?", "?", "-", "-", "-", "no answer: \(agent.problem ?? "")")
             }
         }
         return "\n" + table.text(terminal)

@@ -78,7 +78,7 @@ struct RulesReport: Report {
         guard !document.rules.isEmpty else { return "There are no rules: no key is ever hot.\n" }
         var table = Table(columns: [
             .key("PATTERN"), .number("HOT FROM/S"), .number("WINDOW"), .number("COOL-DOWN"), .text("ACTION"),
-            .number("COPIES"), .number("STALE UP TO"), .number("ON ERROR UP TO"),
+            .number("COPIES"), .number("STALE UP TO"), .number("ON ERROR UP TO"), .text("MISS EVERY/HELD"),
         ])
         for rule in document.rules {
             table.add(
@@ -89,7 +89,11 @@ struct RulesReport: Report {
                 TimeText.span(Int64(rule.windowMilliseconds)),
                 Self.seconds(rule.coolDownSeconds), rule.action.rawValue, "\(rule.copies)",
                 TimeText.span(Int64(rule.stalenessCapMilliseconds)),
-                rule.staleOnErrorCapSeconds == 0 ? "never" : Self.seconds(rule.staleOnErrorCapSeconds))
+                rule.staleOnErrorCapSeconds == 0 ? "never" : Self.seconds(rule.staleOnErrorCapSeconds),
+                rule.missHoldMilliseconds == 0
+                    ? "never held"
+                    : "\(TimeText.span(Int64(rule.missIntervalMilliseconds)))/\(TimeText.span(Int64(rule.missHoldMilliseconds)))"
+            )
         }
         return table.text(terminal)
     }

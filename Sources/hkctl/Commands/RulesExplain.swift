@@ -122,6 +122,12 @@ struct RulesExplainReport: Report {
             "stale",
             "up to \(TimeText.span(Int64(rule.stalenessCapMilliseconds))), on error "
                 + (rule.staleOnErrorCapSeconds == 0 ? "never" : "up to \(span(rule.staleOnErrorCapSeconds))"))
+        fields.add(
+            "value gone",
+            rule.missHoldMilliseconds == 0 || ![.cache, .both].contains(rule.action(for: .read))
+                ? "every read is told"
+                : "one read per \(TimeText.span(Int64(rule.missIntervalMilliseconds))) is told at each agent, the others wait up to "
+                    + TimeText.span(Int64(rule.missHoldMilliseconds)))
         return fields
     }
 }
