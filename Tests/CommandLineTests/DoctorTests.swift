@@ -158,7 +158,8 @@ private struct Found {
             hkctl, id: "host-1",
             answers: [
                 "HK.STATUS": StandInAgent.status(id: "host-1", version: 7, view: "stale", nodes: untracked).dropLast()
-                    + ",\"now\":\"2026-01-01T00:00:00Z\",\"documents\":{\"control\":0}}"
+                    + ",\"now\":\"2026-01-01T00:00:00Z\",\"documents\":{\"control\":0},\"cacheCapacityBytes\":0,\"staleness\":"
+                    + "{\"probes\":900,\"differing\":3,\"violations\":2,\"unanswered\":0,\"worstMilliseconds\":1234.5,\"histogram\":[]}}"
             ])
         let dead = try await StandInAgent.start(hkctl, id: "host-2", answers: [:])
         await dead.process.kill()
@@ -171,6 +172,10 @@ private struct Found {
         #expect(found.has("agent-untracked", "host-1", "warning", saying: "node a (10.0.0.1:6379)"))
         #expect(!found.has("agent-untracked", "host-1", "warning", saying: "node b"))
         #expect(!found.has("agent-untracked", "host-1", "warning", saying: "node c"))
+        #expect(
+            found.has("agent-serves-stale", "host-1", "warning", saying: "of 900 local hits that it compared with home")
+        )
+        #expect(found.has("agent-uncached", "host-1", "warning", saying: "rule * has action both"))
         #expect(found.has("agent-silent", "host-2", "error", saying: "connection refused"))
         #expect(found.has("leader-none", "shop", "error", saying: "nobody coordinates"))
         await stale.stop()

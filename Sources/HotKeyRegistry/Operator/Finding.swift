@@ -35,6 +35,8 @@ public struct Finding: Sendable, Hashable, Codable {
         case agentBehind = "agent-behind"
         case agentModeDiffers = "agent-mode-differs"
         case agentUntracked = "agent-untracked"
+        case agentServesStale = "agent-serves-stale"
+        case agentUncached = "agent-uncached"
         case clockSkew = "clock-skew"
         case clockUnknown = "clock-unknown"
     }

@@ -58,8 +58,10 @@ struct Doctor: AsyncParsableCommand {
         let agents = (try? await session.agents()) ?? []
         // Before the agents are asked: what is published later they need not have.
         fleet.position = (try? await registry.hotSet())?.head.position
+        let rules = try? await registry.rules()
+        fleet.rules = rules?.document
         fleet.documents = .init(
-            control: control?.version, rules: (try? await registry.rules())?.version,
+            control: control?.version, rules: rules?.version,
             pins: (try? await registry.pins())?.version, topology: (try? await registry.topology())?.version)
         let answers = await session.ask(agents) { client in
             let asked = Timestamp.now

@@ -7,6 +7,7 @@ struct FleetInspection {
     var detection: ControlDocument.Detection?
     var position: HotPosition?
     var leader: String?
+    var rules: RulesDocument?
     /// ZooKeeper's versions of the operators' documents, where they could be read.
     var documents = AgentStatus.Documents(control: nil, rules: nil, pins: nil, topology: nil)
     /// By how much the servers' clock is ahead of this host's; nil where it could not be told.
@@ -108,6 +109,27 @@ struct FleetInspection {
                     remedy:
                         "let the agent's user there run CLIENT (ACL +client), with a server of version 6 or later; or "
                         + "set upstream.trackHotKeys to false"))
+        }
+        if let staleness = status.staleness, staleness.violations > 0 {
+            findings.append(
+                Finding(
+                    .warning, .agentServesStale, id,
+                    "of \(staleness.probes) local hits that it compared with home since its start, \(staleness.violations) served a value "
+                        + "older than the key's staleness cap; the oldest may have been out of date for "
+                        + TimeText.span(Int64(staleness.worstMilliseconds.rounded())),
+                    remedy:
+                        "see that its host is not short of processor time and its clock is not stepped; keep what the agent logs "
+                        + "and hotkey_observed_staleness_seconds, and report it"))
+        }
+        if status.cacheCapacityBytes == 0,
+            let rule = rules?.rules.first(where: { $0.action == .cache || $0.action == .both })
+        {
+            findings.append(
+                Finding(
+                    .warning, .agentUncached, id,
+                    "it has no local cache, and rule \(rule.pattern) has action \(rule.action.rawValue): its reads of such keys all go "
+                        + "to cache nodes, and none are held when a value is gone",
+                    remedy: "set localCache.capacityBytes there, or change the rule's action"))
         }
         if let theirs = status.now.flatMap({ Timestamp($0) }) {
             let (early, late) = (answer.asked.millisecondsSince1970, answer.answered.millisecondsSince1970)
