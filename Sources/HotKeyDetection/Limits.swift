@@ -4,6 +4,8 @@ public enum DetectionLimits {
 
     /// Length of the slice that one report covers.
     public static let sliceMilliseconds = 100
+    /// A frame that took longer is a sum of several slices: its counts say nothing about one.
+    public static let usualSliceMillisecondsMax = 105
     /// Length of the slice on which an agent judges its own traffic: half a report's slice, so that two full slices
     /// fit into 200 ms whatever the phase at which the load starts.
     public static let localSliceMilliseconds = 50

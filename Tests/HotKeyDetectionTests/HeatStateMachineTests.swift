@@ -27,7 +27,7 @@ private struct Scenario {
             history.insert(
                 SliceCounts(reads: reads / 10, writes: writes / 10, bytes: bytes / 10, misses: misses / 10), at: 0)
             if history.count > 10 { history.removeLast() }
-            let sample = HeatSample(rule: rule, sliceMilliseconds: 100, error: 0) { age in
+            let sample = HeatSample(rule: rule, sliceMilliseconds: 100) { age in
                 age < history.count ? history[age] : SliceCounts()
             }
             let action = machine.observe(sample, rule: rule, now: now, mayCool: mayCool)
@@ -228,8 +228,8 @@ private struct Scenario {
     @Test func savedCountsSayNothingAboutOneSlice() throws {
         let rule = try DetectionRule.forAll()
         // 900 accesses, saved up for a second and reported in one slice: under the threshold, and no burst.
-        let sample = HeatSample(rule: rule, sliceMilliseconds: 100, error: 0) { age in
-            age == 1 ? SliceCounts(reads: 900, saved: 900) : SliceCounts()
+        let sample = HeatSample(rule: rule, sliceMilliseconds: 100) { age in
+            age == 1 ? SliceCounts(reads: 900, sums: 900) : SliceCounts()
         }
         #expect(sample.overSlices == 0 && !sample.isInstant && !sample.hasShortEvidence)
         #expect(sample.readsPerSecond == 900)

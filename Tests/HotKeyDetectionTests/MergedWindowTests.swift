@@ -191,15 +191,6 @@ import Testing
         #expect(window.agentCount == 0)
     }
 
-    @Test func aStalledAgentsSliceIsCountedAtItsMeanRate() throws {
-        let window = MergedWindow(hashSeed: seed)
-        let report = Report(
-            sequence: 1, durationMilliseconds: 5_000, entries: [Report.Entry(key: item, reads: 5_000)])
-        try window.ingest(agent: "a", epoch: 1, frames: [report.encoded()], nowNanoseconds: Fleet.start)
-        window.advance(to: Fleet.start + milliseconds(100))
-        #expect(window.sample(of: item, rule: try .forAll()).readsPerSecond == 100)
-    }
-
     /// Many agents' budgeted reports of a steady stream: every key's true count lies between the listed counts and those
     /// plus the error, with a window so small that it must give keys up.
     @Test(arguments: [UInt64](1...3), [100_000, 500])

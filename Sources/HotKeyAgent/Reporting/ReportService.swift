@@ -88,7 +88,8 @@ actor ReportService {
     private func report() {
         let now = NIODeadline.now()
         let milliseconds = (now - reportedAt).nanoseconds / 1_000_000
-        reportedAt = now
+        // What is left of a millisecond belongs to the next slice: the durations add up to the time that has passed.
+        reportedAt = reportedAt + .milliseconds(milliseconds)
         let duration = UInt32(clamping: min(max(1, milliseconds), Int64(DetectionLimits.reportDurationMillisecondsMax)))
         let report = budget.report(of: parts, durationMilliseconds: duration)
         parts.removeAll(keepingCapacity: true)

@@ -51,7 +51,9 @@ public struct SourceCandidate: Sendable, Hashable {
             missesPerSecond: min(missesPerSecond, readsPerSecond), errorPerSecond: errorPerSecond, windowHeat: heat,
             bytesHeat: bytesPerSecond / Double(rule.thresholdBytesPerSecond),
             overSlices: heat >= 1 ? rule.confirmationOfSlices : 0, hasShortEvidence: false,
-            hasSingleSliceEvidence: false, isInstant: false)
+            hasSingleSliceEvidence: false, isInstant: false, leastHeat: heat,
+            mostHeat: max(
+                heat, (readsPerSecond + writesPerSecond + errorPerSecond) / Double(rule.thresholdPerSecond)))
     }
 }
 

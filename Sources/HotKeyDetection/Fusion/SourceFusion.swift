@@ -131,7 +131,9 @@ public struct SourceFusion: Sendable {
     public mutating func adopt(_ heats: [FusedHeat], nowNanoseconds now: UInt64) -> [PublishedHeat] {
         graceEndsNanoseconds = now + UInt64(DetectionLimits.takeoverGraceMilliseconds) * 1_000_000
         var ofAgents: [PublishedHeat] = []
-        for heat in heats {
+        for var heat in heats {
+            // One from a clock that is ahead would hold the key until then.
+            heat.sinceNanoseconds = min(heat.sinceNanoseconds, now)
             published[heat.key] = heat
             guard heat.state != .candidate else {
                 publishedProposals.insert(heat.key)

@@ -74,7 +74,9 @@ public struct HeatTracker: Sendable {
             tracked[heat.key] = Tracked(
                 hash: 0,
                 machine: HeatStateMachine(
-                    adopting: heat.kind, isCooling: heat.isCooling, sinceNanoseconds: heat.sinceNanoseconds))
+                    adopting: heat.kind, isCooling: heat.isCooling,
+                    // One from a clock that is ahead would hold the key until then.
+                    sinceNanoseconds: min(heat.sinceNanoseconds, now)))
             hotKeyCount += 1
         }
         needsHashes = true
@@ -248,7 +250,10 @@ public struct HeatTracker: Sendable {
         let ranked = tracked.compactMap { key, tracked -> (key: [UInt8], rank: Double)? in
             let isNew = entered.contains(key)
             guard tracked.machine.kind != nil, mayCool || isNew else { return nil }
-            return (key, tracked.sample.windowHeat / (isNew ? Self.newcomerMargin : 1))
+            // What is sure of the one against what is possible of the other: a key of which reports are missing, or that is told in
+            // sums, does not give way to one that may be cooler.
+            let rank = isNew ? tracked.sample.leastHeat / Self.newcomerMargin : tracked.sample.mostHeat
+            return (key, rank)
         }.sorted { $0.rank < $1.rank }
         let leaving = ranked.prefix(hotKeyCount - hotKeysMax).map(\.key)
         let gone = Set(leaving)

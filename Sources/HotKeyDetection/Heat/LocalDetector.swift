@@ -45,14 +45,14 @@ public final class LocalDetector {
         for sum in sums.sums {
             let part = parts[sum.part]
             let entry = part.entries[sum.place]
-            let hasRoom = part.withKey(of: entry) { key in
+            let place = part.withKey(of: entry) { key in
                 window.add(
                     key, hash: entry.hash, slice: ended,
                     SlidingWindow.Addition(
                         reads: sum.counted.reads, writes: sum.counted.writes, replyBytes: sum.counted.replyBytes,
                         misses: sum.counted.misses, error: sum.error, credit: sums.unlistedBound))
             }
-            if !hasRoom { leftOut = max(leftOut, sum.counted.accesses) }
+            if place < 0 { leftOut = max(leftOut, sum.counted.accesses &+ sum.error) }
         }
         window.addOverflow(leftOut, slice: ended)
         return tracker.evaluate(window, ending: ended, now: now, mayCool: true)

@@ -2,10 +2,11 @@
 ///
 /// One open-addressing table maps keys to entries; each entry has a ring of cells, one a slice, that is cleared lazily
 /// when the entry is next touched. Adding is thus one lookup and one cell, a rate is a walk over ten neighbouring cells,
-/// and time passing costs nothing for keys that nobody touches.
+/// and time passing costs nothing for keys that nobody touches. A sum of several slices has one more cell to touch for each slice
+/// whose bound it replaces, of the same ring.
 ///
 /// Bounded: `keyLimit` keys. When they are used up, a new key takes the place of the least counted of a few that are
-/// looked at (of those not seen in the whole window first), or is itself left out; either way the count given up joins
+/// looked at (of those not seen in the whole window first), or is itself left out; either way what is given up joins
 /// `overflow`, which is part of every error that it can concern.
 ///
 /// Not thread-safe: one owner.
@@ -17,16 +18,30 @@ final class SlidingWindow {
         var misses: UInt64 = 0
         /// Accesses that may be missing from reads and writes.
         var error: UInt64 = 0
-        /// Bounds for unlisted keys that this addition replaces: it tells what they left open.
+        /// The slice's bound for unlisted keys that this addition replaces: it tells what that left open.
         var credit: UInt64 = 0
-        /// The counts were saved up over several slices and say nothing about this one alone.
-        var isSaved = false
+        /// The counts are a sum of several slices and say nothing about this one alone.
+        var isSum = false
+        /// Of a sum: the first slice that it tells of, where that is known.
+        var startSlice: UInt64?
+        /// The slices, up to the one it is added in, over which it is spread evenly.
+        var slices: UInt64 = 1
     }
 
-    private struct Cell {
+    /// A slice before the one in which a sum is added that the sum tells of, and the slice's bound, which it replaces.
+    struct Covered {
+        var slice: UInt64
+        var bound: UInt32
+    }
+
+    /// 32 bytes, so that two make a line of the cache.
+    struct Cell {
         var reads: UInt32 = 0
         var writes: UInt32 = 0
-        var saved: UInt32 = 0
+        /// Of the reads and writes: those that sums brought.
+        var sums: UInt32 = 0
+        /// What sums brought that tell of no slice before this one; they stand in the cells in which they were added.
+        var sumsFrom: UInt32 = 0
         var error: UInt32 = 0
         var credit: UInt32 = 0
         var misses: UInt32 = 0
@@ -36,10 +51,10 @@ final class SlidingWindow {
         var accesses: UInt64 { UInt64(reads) &+ UInt64(writes) }
     }
 
-    private struct State {
+    struct State {
         /// The newest slice whose cell is valid; older ones within the ring are too.
         var lastSlice: UInt64
-        /// Counts before this slice may have been given up.
+        /// The running slice when the key was given its entry: what was counted of it until then may have been given up.
         var insertedSlice: UInt64
         /// Accesses in all cells of the ring, also in those that have become too old since the last touch.
         var accesses: UInt64 = 0
@@ -53,14 +68,22 @@ final class SlidingWindow {
     let sliceMilliseconds: Int
     /// Slices in the longest window, the late ones and the running one.
     let ringSlices: Int
-    private let table: KeyTable
-    private var cells: UnsafeMutablePointer<Cell>
-    private var states: UnsafeMutablePointer<State>
+    let table: KeyTable
+    private(set) var cells: UnsafeMutablePointer<Cell>
+    private(set) var states: UnsafeMutablePointer<State>
     private var capacity: Int
     /// The running slice.
     private(set) var currentSlice: UInt64
-    private var bounds: [UInt64]
-    private var overflows: [UInt64]
+    private(set) var bounds: [UInt64]
+    /// Of the bounds: those of frames that tell of earlier slices too.
+    private(set) var longBounds: [UInt64]
+    private(set) var overflows: [UInt64]
+    /// What the reporters have in a slice, by the newest slice that each has told of, and what those have who have told of a slice.
+    private(set) var expected: UInt64 = 0
+    private(set) var reported: [UInt64]
+    /// Moves with whatever ``Outlook`` is made of.
+    private(set) var revision: UInt64 = 0
+    var lastOutlook: (ending: UInt64, slices: Int, revision: UInt64, outlook: Outlook)?
     private var evictionCursor = 0
     private var sweepCursor = 0
     private var noted: [UInt32] = []
@@ -74,10 +97,18 @@ final class SlidingWindow {
         currentSlice = UInt64(ringSlices)
         table = KeyTable(keyLimit: keyLimit, arenaByteLimit: arenaByteLimit)
         capacity = min(keyLimit, 256)
-        cells = .allocate(capacity: capacity * ringSlices)
+        cells = Self.allocateCells(capacity * ringSlices)
         states = .allocate(capacity: capacity)
         bounds = Array(repeating: 0, count: ringSlices)
-        overflows = Array(repeating: 0, count: ringSlices)
+        longBounds = bounds
+        overflows = bounds
+        reported = bounds
+    }
+
+    /// `allocate(capacity:)` aligns to 16 bytes: then every other cell would lie in two lines of the cache.
+    private static func allocateCells(_ count: Int) -> UnsafeMutablePointer<Cell> {
+        UnsafeMutableRawPointer.allocate(byteCount: count * MemoryLayout<Cell>.stride, alignment: 64)
+            .bindMemory(to: Cell.self, capacity: count)
     }
 
     deinit {
@@ -100,9 +131,12 @@ final class SlidingWindow {
         for step in 1...min(slice - currentSlice, UInt64(ringSlices)) {
             let place = Int((slice - step + 1) % UInt64(ringSlices))
             bounds[place] = 0
+            longBounds[place] = 0
             overflows[place] = 0
+            reported[place] = 0
         }
         currentSlice = slice
+        revision &+= 1
         sweep()
     }
 
@@ -111,22 +145,49 @@ final class SlidingWindow {
     }
 
     /// A slice's bound for keys that are not listed, added up over the agents.
-    func addBound(_ bound: UInt64, slice: UInt64) {
-        bounds[Int(slice % UInt64(ringSlices))] &+= bound
+    /// - Parameter isLong: what it bounds lies in earlier slices too.
+    func addBound(_ bound: UInt64, slice: UInt64, isLong: Bool = false) {
+        bounds[place(of: slice)] &+= bound
+        if isLong { longBounds[place(of: slice)] &+= bound }
+        revision &+= 1
     }
 
     /// A count that was given up for lack of room: any one key may be missing that much.
     func addOverflow(_ count: UInt64, slice: UInt64) {
-        overflows[Int(slice % UInt64(ringSlices))] &+= count
+        overflows[place(of: slice)] &+= count
+        revision &+= 1
     }
 
-    /// Counts a key in an open slice. Returns false when there is no room for the key: the caller adds the overflow, once
-    /// for all keys of one frame, of which each can be missing only its own.
-    func add(_ key: UnsafeRawBufferPointer, hash: UInt64, slice: UInt64, _ addition: Addition) -> Bool {
+    /// Somebody who has so many accesses a slice has told of all slices up to this one. Undone by ``withdraw(_:through:)``.
+    func expect(_ accesses: UInt64, through slice: UInt64) {
+        expected &+= accesses
+        for told in oldestSlice..<max(oldestSlice, min(slice, currentSlice) + 1) {
+            reported[place(of: told)] &+= accesses
+        }
+        revision &+= 1
+    }
+
+    func withdraw(_ accesses: UInt64, through slice: UInt64) {
+        expected &-= accesses
+        for told in oldestSlice..<max(oldestSlice, min(slice, currentSlice) + 1) {
+            reported[place(of: told)] &-= accesses
+        }
+        revision &+= 1
+    }
+
+    /// The first slice that is open.
+    var oldestSlice: UInt64 { currentSlice + 1 - UInt64(ringSlices) }
+
+    @inline(__always)
+    func place(of slice: UInt64) -> Int { Int(truncatingIfNeeded: slice % UInt64(ringSlices)) }
+
+    /// Counts a key in an open slice. Returns its entry, or -1 when there is no room for the key: the caller adds the overflow,
+    /// once for all keys of one frame, of which each can be missing only its own.
+    func add(_ key: UnsafeRawBufferPointer, hash: UInt64, slice: UInt64, _ addition: Addition) -> Int {
         var entry = table.find(key, hash: hash)
         if entry < 0 {
             entry = insert(key, hash: hash, slice: slice, weight: addition.reads &+ addition.writes)
-            if entry < 0 { return false }
+            if entry < 0 { return -1 }
         }
         let state = states + entry
         let ring = cells + entry &* ringSlices
@@ -134,20 +195,23 @@ final class SlidingWindow {
             state.pointee.accesses &-= clear(ring, after: state.pointee.lastSlice, through: slice)
             state.pointee.lastSlice = slice
         }
-        let cell = ring + Int(truncatingIfNeeded: slice % UInt64(ringSlices))
-        let reads = UInt32(clamping: addition.reads)
-        let writes = UInt32(clamping: addition.writes)
-        let before = cell.pointee.accesses
-        cell.pointee.reads = Self.sum(cell.pointee.reads, reads)
-        cell.pointee.writes = Self.sum(cell.pointee.writes, writes)
-        state.pointee.accesses &+= cell.pointee.accesses &- before
-        if addition.isSaved {
-            cell.pointee.saved = Self.sum(cell.pointee.saved, Self.sum(reads, writes))
+        let cell = ring + place(of: slice)
+        var part = addition
+        if addition.isSum {
+            let accesses = Self.sum(UInt32(clamping: addition.reads), UInt32(clamping: addition.writes))
+            if let start = addition.startSlice, start <= slice, isOpen(start) {
+                let first = ring + place(of: start)
+                first.pointee.sumsFrom = Self.sum(first.pointee.sumsFrom, accesses)
+            }
+            if addition.slices > 1 {
+                part = spread(addition, over: ring, before: slice, state)
+                // It may all have been in those of its slices that are in the window.
+                part.error &+= UInt64(accesses) &- min(UInt64(accesses), part.reads &+ part.writes)
+            }
         }
-        cell.pointee.error = Self.sum(cell.pointee.error, UInt32(clamping: addition.error))
-        cell.pointee.credit = Self.sum(cell.pointee.credit, UInt32(clamping: addition.credit))
-        cell.pointee.misses = Self.sum(cell.pointee.misses, UInt32(clamping: addition.misses))
-        cell.pointee.replyBytes += Float(addition.replyBytes)
+        Self.add(part, to: cell, state)
+        cell.pointee.error = Self.sum(cell.pointee.error, UInt32(clamping: part.error))
+        cell.pointee.credit = Self.sum(cell.pointee.credit, UInt32(clamping: part.credit))
         if !state.pointee.isNoted, !state.pointee.isTracked,
             Double(cell.pointee.reads) + Double(cell.pointee.writes) >= noteworthy.accesses
                 || Double(cell.pointee.replyBytes) >= noteworthy.bytes
@@ -155,7 +219,55 @@ final class SlidingWindow {
             state.pointee.isNoted = true
             noted.append(UInt32(truncatingIfNeeded: entry))
         }
-        return true
+        return entry
+    }
+
+    @inline(__always)
+    private static func add(
+        _ addition: Addition, to cell: UnsafeMutablePointer<Cell>, _ state: UnsafeMutablePointer<State>
+    ) {
+        let reads = UInt32(clamping: addition.reads)
+        let writes = UInt32(clamping: addition.writes)
+        let before = cell.pointee.accesses
+        cell.pointee.reads = sum(cell.pointee.reads, reads)
+        cell.pointee.writes = sum(cell.pointee.writes, writes)
+        state.pointee.accesses &+= cell.pointee.accesses &- before
+        if addition.isSum { cell.pointee.sums = sum(cell.pointee.sums, sum(reads, writes)) }
+        cell.pointee.misses = sum(cell.pointee.misses, UInt32(clamping: addition.misses))
+        cell.pointee.replyBytes += Float(addition.replyBytes)
+    }
+
+    /// Adds their parts to the slices before the last one, as far as they are open. Returns the last one's, with what does not go
+    /// up into equal parts.
+    private func spread(
+        _ whole: Addition, over ring: UnsafeMutablePointer<Cell>, before slice: UInt64,
+        _ state: UnsafeMutablePointer<State>
+    ) -> Addition {
+        let slices = whole.slices
+        var part = whole
+        part.reads = whole.reads / slices
+        part.writes = whole.writes / slices
+        part.replyBytes = whole.replyBytes / slices
+        part.misses = whole.misses / slices
+        for back in 1..<min(slices, UInt64(ringSlices)) where isOpen(slice &- back) {
+            Self.add(part, to: ring + place(of: slice &- back), state)
+        }
+        part.reads = whole.reads - part.reads * (slices - 1)
+        part.writes = whole.writes - part.writes * (slices - 1)
+        part.replyBytes = whole.replyBytes - part.replyBytes * (slices - 1)
+        part.misses = whole.misses - part.misses * (slices - 1)
+        return part
+    }
+
+    /// The bounds of earlier slices that a sum, just added to an entry, replaces.
+    @inline(__always)
+    func cover(_ covered: UnsafeBufferPointer<Covered>, entry: Int) {
+        let last = states[entry].lastSlice
+        let ring = cells + entry &* ringSlices
+        for one in covered where one.slice <= last && one.slice &+ UInt64(ringSlices) > last {
+            let cell = ring + place(of: one.slice)
+            cell.pointee.credit = Self.sum(cell.pointee.credit, one.bound)
+        }
     }
 
     /// Counts stand below what was seen, never above: a sum that would not fit stays at the largest value.
@@ -187,7 +299,7 @@ final class SlidingWindow {
             if entry < 0 { return -1 }
         }
         if entry >= capacity { grow() }
-        states[entry] = State(lastSlice: slice, insertedSlice: slice)
+        states[entry] = State(lastSlice: slice, insertedSlice: currentSlice)
         (cells + entry * ringSlices).initialize(repeating: Cell(), count: ringSlices)
         return entry
     }
@@ -210,14 +322,26 @@ final class SlidingWindow {
             }
         }
         guard victim >= 0 else { return false }
-        addOverflow(least, slice: currentSlice)
+        // The running slice: all that was counted, and missing, lies in it or before it.
+        addOverflow(givenUp(in: victim), slice: currentSlice)
         table.remove(victim)
         return true
     }
 
+    /// The most that an entry's key can have by what its cells tell.
+    private func givenUp(in entry: Int) -> UInt64 {
+        let last = states[entry].lastSlice
+        var sum: UInt64 = 0
+        for age in 0..<UInt64(ringSlices) where isOpen(last &- age) {
+            let cell = cells[entry * ringSlices + place(of: last &- age)]
+            sum &+= cell.accesses &+ UInt64(cell.error)
+        }
+        return sum
+    }
+
     /// At least what the ring still holds of an entry; from its state alone, because this is asked of many entries whose cells are
     /// in no cache.
-    private func accessesAtMost(in entry: Int) -> UInt64 {
+    func accessesAtMost(in entry: Int) -> UInt64 {
         isOpen(states[entry].lastSlice) ? states[entry].accesses : 0
     }
 
@@ -233,7 +357,7 @@ final class SlidingWindow {
 
     private func grow() {
         let grown = min(table.keyLimit, capacity * 2)
-        let moreCells = UnsafeMutablePointer<Cell>.allocate(capacity: grown * ringSlices)
+        let moreCells = Self.allocateCells(grown * ringSlices)
         moreCells.moveInitialize(from: cells, count: capacity * ringSlices)
         cells.deallocate()
         cells = moreCells
@@ -282,98 +406,5 @@ final class SlidingWindow {
         }
         let number = Int(states[entry].ruleNumber)
         return number < 0 ? nil : number
-    }
-
-    /// What any key can be missing over the slices that end with `ending`: the bounds, and for a key that was not there
-    /// all the time what was given up.
-    func unlistedBound(ending: UInt64, slices: Int) -> UInt64 {
-        sum(bounds, ending: ending, slices: slices) &+ sum(overflows, ending: ending, slices: slices)
-    }
-
-    /// The entries with the most accesses over the slices that end with `ending`, the busiest first.
-    ///
-    /// Looks at every entry's state, and at the cells of those alone that may be among the busiest. Whatever the order of the
-    /// entries, each costs at most the logarithm of `count`.
-    func busiest(_ count: Int, ending: UInt64, slices: Int) -> [Int] {
-        guard count > 0 else { return [] }
-        var heap = LeastHeap<Busy>()
-        heap.reserveCapacity(count)
-        for entry in 0..<table.highWater where table.isPresent(entry) {
-            let isFull = heap.count == count
-            if isFull, accessesAtMost(in: entry) <= heap.least.weight { continue }
-            let accesses = accesses(in: entry, ending: ending, slices: slices)
-            guard accesses > (isFull ? heap.least.weight : 0) else { continue }
-            let busy = Busy(weight: accesses, number: entry)
-            if isFull { heap.replaceLeast(with: busy) } else { heap.insert(busy) }
-        }
-        var entries: [Int] = []
-        heap.takeSorted { entries.append($0.number) }
-        return entries
-    }
-
-    /// An entry by its accesses.
-    private struct Busy: Weighted {
-        var weight: UInt64
-        var number: Int
-    }
-
-    private func accesses(in entry: Int, ending: UInt64, slices: Int) -> UInt64 {
-        let last = states[entry].lastSlice
-        var sum: UInt64 = 0
-        for age in 0..<UInt64(slices) {
-            let slice = ending &- age
-            guard slice <= last, slice &+ UInt64(ringSlices) > last else { continue }
-            sum &+= cells[entry * ringSlices + Int(slice % UInt64(ringSlices))].accesses
-        }
-        return sum
-    }
-
-    private func sum(_ ring: [UInt64], ending: UInt64, slices: Int) -> UInt64 {
-        var sum: UInt64 = 0
-        for age in 0..<UInt64(slices) where isOpen(ending - age) {
-            sum &+= ring[Int((ending - age) % UInt64(ringSlices))]
-        }
-        return sum
-    }
-
-    /// The sample of an entry, or of a key without one (-1), over the rule's window that ends with `ending`.
-    func sample(at entry: Int, rule: DetectionRule, ending: UInt64) -> HeatSample {
-        let slices = rule.windowMilliseconds / sliceMilliseconds
-        guard entry >= 0 else {
-            return HeatSample(
-                rule: rule, sliceMilliseconds: sliceMilliseconds,
-                error: Double(unlistedBound(ending: ending, slices: slices)),
-                counts: { _ in SliceCounts() })
-        }
-        let ring = cells + entry * ringSlices
-        let ringLength = UInt64(ringSlices)
-        let last = states[entry].lastSlice
-        func cell(_ age: Int) -> Cell {
-            let slice = ending &- UInt64(age)
-            // Beyond the last touch nothing was counted; before the ring's length cells hold other slices.
-            guard slice <= last, slice &+ ringLength > last else { return Cell() }
-            return ring[Int(truncatingIfNeeded: slice % ringLength)]
-        }
-        var error: UInt64 = 0
-        var credit: UInt64 = 0
-        // Sums of several slices that can reach back beyond the window: what of them is older is counted too much.
-        var older: UInt64 = 0
-        for age in 0..<slices {
-            let cell = cell(age)
-            error &+= UInt64(cell.error)
-            credit &+= UInt64(cell.credit)
-            if age + DetectionLimits.tailSlices > slices { older &+= UInt64(cell.saved) }
-        }
-        let open = sum(bounds, ending: ending, slices: slices)
-        error &+= open > credit ? open &- credit : 0
-        if states[entry].insertedSlice &+ UInt64(slices) > ending {
-            error &+= sum(overflows, ending: ending, slices: slices)
-        }
-        return HeatSample(rule: rule, sliceMilliseconds: sliceMilliseconds, error: Double(max(error, older))) { age in
-            let cell = cell(age)
-            return SliceCounts(
-                reads: Double(cell.reads), writes: Double(cell.writes), saved: Double(cell.saved),
-                bytes: Double(cell.replyBytes), misses: Double(cell.misses))
-        }
     }
 }
