@@ -11,6 +11,8 @@ public struct AgentError: Error, Sendable, CustomStringConvertible {
         case unusableSocket
         /// What was asked is known to the coordinating agent alone.
         case notCoordinating
+        /// So many ask for the same that another one has to wait.
+        case tooBusy
         /// A service of the agent ended although nobody asked it to.
         case serviceEnded
     }

@@ -47,6 +47,11 @@ enum AgentLimits {
     static let copyNumberNanoseconds: UInt64 = 1_000_000_000
     /// Keys whose copies are filled or deleted at one time.
     static let copyJobsMax = 128
-    /// Waiting `HK.REPORTS` calls.
+    /// Waiting `HK.REPORTS` calls that each frame wakes.
     static let reportWaitersMax = 1_000
+    /// Further calls that wait, and that no frame wakes: they are answered after `reportDelayMilliseconds`. Still more are refused.
+    static let reportDelayedMax = 10_000
+    static let reportDelayMilliseconds = 100
+    /// A sequence number that no agent comes to: asked for the frames above it, an agent tells only where it stands.
+    static let reportSequenceNever: UInt64 = 1 << 62
 }

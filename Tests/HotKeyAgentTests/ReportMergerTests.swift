@@ -136,6 +136,92 @@ import Testing
         #expect(Set(left) == [.remove("old"), .remove("cooling"), .remove("candidate")])
     }
 
+    /// Three agents of a hundred can be reached, and nobody asks them for the key.
+    @Test(arguments: [(100, 0), (3, 1)])
+    func nothingCoolsUntilHalfOfAllAgentsAreReached(agentCount: Int, removed: Int) async throws {
+        let merger = merger(published: [record("old", since: .now.advanced(byMilliseconds: -40_000))])
+        await merger.expect(agents: agentCount)
+        var updates: [HotUpdate] = []
+        for slice in 1...400 {
+            let now = start + .milliseconds(100 * Int64(slice))
+            for (epoch, agent) in zip(UInt64(1)..., agents) {
+                let number = UInt64(slice)
+                _ = try await merger.ingest(agent, reply(epoch: epoch, sequences: number...number), at: now)
+            }
+            updates += await merger.decide(rules: .standard, at: now + .milliseconds(5))
+        }
+        #expect(updates.count { $0 == .remove("old") } == removed)
+        #expect(removed > 0 || updates.isEmpty)
+    }
+
+    /// The previous coordinator dated by a clock that was minutes ahead or behind, or this process's clock began lately.
+    @Test(arguments: [-600_000, 600_000, .max / 4] as [Int64])
+    func aWrongClockNeitherHoldsAKeyNorEndsIt(lead: Int64) async throws {
+        let clock = Timestamp.now
+        let since = clock.advanced(byMilliseconds: lead)
+        let merger = merger(
+            published: [record("old", since: since)], clock: clock)
+        #expect(await merger.live(.key(Array("old".utf8)), at: start).keys.map(\.since) == [min(since, clock)])
+        var removedAt: Int?
+        for slice in 1...600 where removedAt == nil {
+            let now = start + .milliseconds(100 * Int64(slice))
+            _ = try await merger.ingest(
+                agents[0], reply(sequences: UInt64(slice)...UInt64(slice)), at: now)
+            let updates = await merger.decide(rules: .standard, at: now + .milliseconds(5))
+            if updates.contains(.remove("old")) { removedAt = slice }
+        }
+        // 10 s of grace and 15 s of cool-down; and 30 s hot at least, from now on where its age is not known.
+        let seconds = try #require(removedAt) / 10
+        #expect(lead > 0 ? (30...31).contains(seconds) : (25...26).contains(seconds), "\(seconds) s")
+    }
+
+    /// Hot for longer than this host has been up.
+    @Test func whatIsPublishedAnewKeepsItsDate() async throws {
+        let clock = Timestamp.now
+        let since = clock.advanced(byMilliseconds: -400 * 86_400_000)
+        let merger = merger(published: [record("changes", since: since)], clock: clock)
+        _ = try await merger.ingest(agents[0], reply([entry("changes", reads: 100, writes: 100)]), at: start)
+        guard case .set(let changed)? = try await decisions(merger).first else {
+            Issue.record("expected the record of a hot key")
+            return
+        }
+        #expect(changed.kind == .write && changed.since == since)
+    }
+
+    @Test func theTopHasKeysThatOnlyASourceHoldsHot() async throws {
+        let merger = merger()
+        let clock = Timestamp.now
+        let candidate = SourceDocument.Candidate(
+            key: "elsewhere", readsPerSecond: 5_000, errorPerSecond: 10,
+            expiresAt: clock.advanced(byMilliseconds: 60_000))
+        let cool = SourceDocument.Candidate(
+            key: "cool", readsPerSecond: 50, expiresAt: clock.advanced(byMilliseconds: 60_000))
+        let sources = [try AgentID("flink"): SourceDocument(grade: .exact, candidates: [candidate, cool])]
+        _ = try await merger.ingest(agents[0], reply([entry("here", reads: 200), entry("less", reads: 3)]), at: start)
+        for slice in 1...3 {
+            _ = await merger.decide(
+                rules: .standard, sources: sources, clock: clock, at: start + .milliseconds(100 * Int64(slice)))
+        }
+        let live = await merger.live(.top(10), clock: clock, at: start + .milliseconds(300))
+        #expect(live.keys.map { KeyName($0.heat.key) } == ["elsewhere", "here", "less"])
+        #expect(live.keys.map(\.heat.state) == [.hot, .hot, .cold])
+        #expect(live.keys[0].heat.sample.readsPerSecond == 5_000 && live.keys[0].heat.sample.errorPerSecond == 10)
+        #expect(live.keys[0].sources == ["flink"] && live.keys[0].since != nil)
+        #expect(live.hotKeyCount == 2)
+        #expect(await merger.live(.top(1), clock: clock, at: start + .milliseconds(300)).keys.count == 1)
+        let one = await merger.live(.key(Array("elsewhere".utf8)), clock: clock, at: start + .milliseconds(300))
+        #expect(one.keys.map(\.heat.state) == [.hot] && one.keys[0].heat.kind == .read)
+    }
+
+    @Test func framesOfAnAgentThatRegistersAgainCountOnce() async throws {
+        let merger = merger()
+        let frames = try reply([entry("k", reads: 60)])
+        _ = try await merger.ingest(agents[0], frames, at: start)
+        await merger.forget(agents[0])
+        let again = try await merger.ingest(agents[0], frames, at: start)
+        #expect(again.counted == 0 && again.repeated == 10)
+    }
+
     @Test func ofAnUnknownAgentEverythingIsAskedFor() async throws {
         let position = await merger().position(of: agents[0])
         #expect(position.epoch == nil)

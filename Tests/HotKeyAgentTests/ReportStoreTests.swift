@@ -105,13 +105,42 @@ import Testing
         let waiting = (0..<AgentLimits.reportWaitersMax).map { _ in
             store.reports(after: 0, blockMilliseconds: 600_000, on: loop)
         }
-        // One too many does not wait.
+        // One too many does not wait for a frame, but is not answered at once either: who asks again at once would never rest.
+        let start = ContinuousClock.now
         #expect(try await reports(after: 0, blockMilliseconds: 600_000).frames.isEmpty)
+        #expect(ContinuousClock.now - start >= .milliseconds(AgentLimits.reportDelayMilliseconds))
+        let late = store.reports(after: 0, blockMilliseconds: 600_000, on: loop)
         store.append([9], sequence: 1, hasCounts: true)
         for future in waiting { #expect(try await future.get().frames == [[9]]) }
+        // It has what came meanwhile.
+        #expect(try await late.get().frames == [[9]])
         // Their places are free again.
         let next = store.reports(after: 1, blockMilliseconds: 600_000, on: loop)
         store.append([10], sequence: 2, hasCounts: true)
         #expect(try await next.get().frames == [[10]])
+    }
+
+    @Test func moreCallsThanCanBeDelayedAreRefused() async throws {
+        let calls = AgentLimits.reportWaitersMax + AgentLimits.reportDelayedMax
+        // All within one turn of the loop, so that none of the delays can have ended.
+        let (waiting, refused) = try await loop.submit { [store, loop] in
+            (
+                (0..<calls).map { _ in store.reports(after: 0, blockMilliseconds: 50, on: loop) },
+                store.reports(after: 0, blockMilliseconds: 50, on: loop)
+            )
+        }.get()
+        let error = try await #require(throws: AgentError.self) { try await refused.get() }
+        #expect(error.code == .tooBusy)
+        for future in waiting { #expect(try await future.get().frames.isEmpty) }
+        #expect(try await reports(after: 0, blockMilliseconds: 10).frames.isEmpty)
+    }
+
+    @Test func aNumberThatNeverComesTellsWhereTheAgentStands() async throws {
+        for sequence in 1...40 as ClosedRange<UInt64> { store.append([1], sequence: sequence, hasCounts: true) }
+        let newest = try await reports(after: AgentLimits.reportSequenceNever)
+        #expect(newest == ReportsReply(epoch: 77, lastSequence: 40, frames: []))
+        let frames = try await reports(after: ReportMerger.start(newest: newest.lastSequence)).frames
+        #expect(frames.count == MergedWindow.framesOfUse && frames.count == 14)
+        #expect(ReportMerger.start(newest: 3) == 0)
     }
 }

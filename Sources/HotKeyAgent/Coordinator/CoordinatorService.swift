@@ -72,7 +72,7 @@ final class CoordinatorService: Sendable {
 
     /// What the coordinator sees now; nil while another agent coordinates.
     func liveHeat(_ question: LiveHeat.Question) async -> LiveHeat? {
-        await merging.withLockedValue { $0 }?.live(question)
+        await merging.withLockedValue { $0 }?.live(question, clock: clock.now)
     }
 
     func setRules(_ book: RuleBook) { rules.withLockedValue { $0 = book } }
@@ -108,7 +108,7 @@ final class CoordinatorService: Sendable {
             store: store, paths: paths, leadership: leadership, coordinator: id, seen: known.position,
             isRegistryOlder: known.isRegistryOlder, memory: memory, clock: clock, logger: logger)
         let merger = ReportMerger(
-            rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: .now)
+            rules: rules.withLockedValue { $0 }, published: await publisher.published, clock: clock.now)
         merging.withLockedValue { $0 = merger }
         let decisions = DecisionClock(timers: self.group.next())
         let copies = CopyKeeper(proxy: proxy, published: await publisher.published, logger: logger)
@@ -175,6 +175,7 @@ final class CoordinatorService: Sendable {
                 }
                 for id in gone { await merger.forget(id) }
                 let duplicates = await merger.duplicateCount
+                await merger.expect(agents: agents.count - duplicates)
                 counters.withLockedValue {
                     $0.agentsPulled = agents.count
                     $0.agentsDuplicate = duplicates
@@ -218,13 +219,7 @@ final class CoordinatorService: Sendable {
                     security: peerSecurity)
                 do {
                     while isWanted(), !Task.isCancelled {
-                        let after = await merger.position(of: id)
-                        var reply = try await client.reports(
-                            after: after.sequence, blockMilliseconds: AgentLimits.pullBlockMilliseconds)
-                        // A restarted agent counts from one again: what it has so far lies below the old number.
-                        if after.epoch != nil, after.epoch != reply.epoch {
-                            reply = try await client.reports(after: 0, blockMilliseconds: 0)
-                        }
+                        let reply = try await Self.reports(of: client, after: await merger.position(of: id))
                         let ingested = try await merger.ingest(id, reply)
                         if ingested.mayShowHeat { decisions.note() }
                         counters.withLockedValue {
@@ -263,6 +258,22 @@ final class CoordinatorService: Sendable {
                 pause = min(pause * 2, AgentLimits.pullRetryMillisecondsMax)
             }
         }
+    }
+
+    /// What an agent has to tell after what it has told. Of one that is new, or counts anew since a restart, that is what the window
+    /// has room for, and not all that it keeps.
+    private static func reports(
+        of client: PeerClient, after position: (epoch: UInt64?, sequence: UInt64)
+    ) async throws -> ReportsReply {
+        var (epoch, after) = position
+        if epoch == nil {
+            let newest = try await client.reports(after: AgentLimits.reportSequenceNever)
+            (epoch, after) = (newest.epoch, ReportMerger.start(newest: newest.lastSequence))
+        }
+        let reply = try await client.reports(after: after, blockMilliseconds: AgentLimits.pullBlockMilliseconds)
+        guard reply.epoch != epoch else { return reply }
+        // What a restarted agent has so far lies below the old number.
+        return try await client.reports(after: ReportMerger.start(newest: reply.lastSequence))
     }
 
     /// Once a minute over all agents: where one address is everyone's, a thousand pulls find it ten times a second.
@@ -318,170 +329,5 @@ final class CoordinatorService: Sendable {
             logger.warning("a change of the hot set is not published", metadata: ["reason": "\(refusal)"])
         }
         counters.withLockedValue { $0.changesRefused += refused.count }
-    }
-}
-
-/// All agents' reports merged, fused with the other sources, and the state of each key: the pure parts of ``HotKeyDetection`` behind one owner.
-actor ReportMerger {
-    private let window: MergedWindow
-    private var tracker: HeatTracker
-    private var fusion: SourceFusion
-    /// What ``fusion`` was told last.
-    private var sources: [AgentID: SourceDocument] = [:]
-    private var pins: PinsDocument?
-    private var rules: RuleBook
-    private var positions: [AgentID: (epoch: UInt64, sequence: UInt64)] = [:]
-    /// By epoch, the agent under whose id its reports are counted.
-    private var counted: [UInt64: AgentID] = [:]
-    /// Agents that answer with the epoch of another one.
-    private var duplicates: Set<AgentID> = []
-    /// Two readings of the same instant, to turn one clock's times into the other's.
-    private let monotonicOrigin: UInt64
-    private let wallOrigin: Timestamp
-
-    /// - Parameters:
-    ///   - published: what the previous coordinator left; it stays hot until the reports say otherwise.
-    ///   - clock: this moment by the wall clock.
-    ///   - now: this moment by the clock that ``ingest(_:_:at:)`` and ``decide(rules:at:)`` are told.
-    init(rules: RuleBook, published: HotRecords, clock: Timestamp, now: NIODeadline = .now()) {
-        self.rules = rules
-        window = MergedWindow(hashSeed: UInt64.random(in: .min ... .max))
-        tracker = HeatTracker(rules: rules.detection)
-        fusion = SourceFusion(rules: rules.detection)
-        monotonicOrigin = now.uptimeNanoseconds
-        wallOrigin = clock
-        let origin = monotonicOrigin
-        // Of no key yet: it tells the window from which counts on keys are worth a look, and the first pull of each agent, which
-        // brings its last second, may come before the first decision.
-        _ = tracker.evaluate(window, nowNanoseconds: origin)
-        let heats = published.compactMap { record -> FusedHeat? in
-            let age = max(0, clock.millisecondsSince1970 - record.since.millisecondsSince1970)
-            let ageNanoseconds = UInt64(age).multipliedReportingOverflow(by: 1_000_000).partialValue
-            return FusedHeat(record, sinceNanoseconds: origin > ageNanoseconds ? origin - ageNanoseconds : 0)
-        }
-        tracker.adopt(fusion.adopt(heats, nowNanoseconds: origin), nowNanoseconds: origin)
-    }
-
-    /// What to ask an agent for next.
-    func position(of id: AgentID) -> (epoch: UInt64?, sequence: UInt64) {
-        positions[id].map { ($0.epoch, $0.sequence) } ?? (nil, 0)
-    }
-
-    struct Ingested: Sendable {
-        var counted = 0
-        var repeated = 0
-        var missing = 0
-        /// There is a new key that may be hot by now.
-        var mayShowHeat = false
-        /// The agent that has already brought these frames under its own id: nothing was counted.
-        var duplicateOf: AgentID?
-    }
-
-    /// How many agents are another one of those that are pulled.
-    var duplicateCount: Int { duplicates.count }
-
-    /// Counts what a pull brought, unless it came from an agent that is pulled under another id as well.
-    ///
-    /// An epoch is drawn at random at each start of an agent, so two ids with one epoch are one agent: both addresses in
-    /// the registry lead to it. Counted under each, its keys would be as many times as hot.
-    func ingest(_ id: AgentID, _ reply: ReportsReply, at now: NIODeadline = .now()) throws -> Ingested {
-        if let other = counted[reply.epoch], other != id {
-            release(id)
-            duplicates.insert(id)
-            // Or it would be asked for everything again and again, without a pause.
-            positions[id] = (reply.epoch, reply.lastSequence)
-            return Ingested(duplicateOf: other)
-        }
-        let ingested = try window.ingest(
-            agent: id.description, epoch: reply.epoch, frames: reply.frames, nowNanoseconds: now.uptimeNanoseconds)
-        if positions[id]?.epoch != reply.epoch { release(id) }
-        counted[reply.epoch] = id
-        duplicates.remove(id)
-        positions[id] = (reply.epoch, reply.lastSequence)
-        return Ingested(
-            counted: ingested.counted, repeated: ingested.repeated, missing: ingested.missing,
-            mayShowHeat: window.hasNewBusyKeys)
-    }
-
-    func forget(_ id: AgentID) {
-        release(id)
-        duplicates.remove(id)
-        positions[id] = nil
-        window.remove(agent: id.description)
-    }
-
-    /// What the agent brought last is not counted under its id any more.
-    private func release(_ id: AgentID) {
-        guard let epoch = positions[id]?.epoch, counted[epoch] == id else { return }
-        counted[epoch] = nil
-    }
-
-    /// Sources that are in force, and how many candidates they list.
-    private(set) var sourceCounts = (sources: 0, candidates: 0)
-
-    /// - Parameters:
-    ///   - sources: what the other sources say now.
-    ///   - clock: this moment by the ensemble's clock, by which candidates and denies end.
-    ///   - isEarly: a slice is under way: keys that it shows to be hot so far are let in, and nothing else is decided.
-    func decide(
-        rules newRules: RuleBook, sources newSources: [AgentID: SourceDocument] = [:],
-        pins newPins: PinsDocument? = nil,
-        clock: Timestamp = .now, isEarly: Bool = false, at now: NIODeadline = .now()
-    ) -> [HotUpdate] {
-        if newRules.document != rules.document {
-            rules = newRules
-            tracker.update(rules: newRules.detection)
-            fusion.update(rules: newRules.detection)
-        }
-        if newSources != sources {
-            sources = newSources
-            fusion.update(sources: SourceProposals.all(newSources))
-            sourceCounts = (newSources.count, fusion.candidateCount)
-        }
-        if newPins != pins {
-            pins = newPins
-            fusion.update(denied: newPins?.deniedUntilMilliseconds ?? [:])
-        }
-        let changes =
-            isEarly
-            ? tracker.admitEarly(window, nowNanoseconds: now.uptimeNanoseconds)
-            : tracker.evaluate(window, nowNanoseconds: now.uptimeNanoseconds)
-        guard !isEarly || !changes.isEmpty else { return [] }
-        return fusion.decide(
-            agents: changes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970
-        ).map(update(for:))
-    }
-
-    /// In force from the next decision on.
-    func update(capacities: NodeCapacities) {
-        tracker.update(capacities: capacities)
-        fusion.update(capacities: capacities)
-    }
-
-    /// Of keys whose number of copies goes by it.
-    func copyHeat(of keys: [KeyName]) -> [KeyName: CopyPlan.Heat] {
-        let capacities = tracker.capacities
-        return keys.reduce(into: [:]) { heats, key in
-            // Keys that only other sources hold hot have the rate of their record.
-            guard let sample = tracker.sample(of: key.bytes) else { return }
-            heats[key] = CopyPlan.Heat(
-                readsPerSecond: sample.readsPerSecond,
-                homeAccessesPerSecond: key.bytes.withUnsafeBytes { capacities.home(of: $0)?.accessesPerSecond })
-        }
-    }
-
-    /// Decides nothing.
-    func live(_ question: LiveHeat.Question, at now: NIODeadline = .now()) -> LiveHeat {
-        window.advance(to: now.uptimeNanoseconds)
-        return LiveHeat(question, tracker, window) { [monotonicOrigin, wallOrigin] nanoseconds in
-            wallOrigin.advanced(
-                byMilliseconds: Int64(clamping: nanoseconds / 1_000_000) - Int64(clamping: monotonicOrigin / 1_000_000))
-        }
-    }
-
-    private func update(for change: FusedChange) -> HotUpdate {
-        guard case .set(let heat) = change else { return .remove(KeyName(change.key)) }
-        let offset = Int64(clamping: heat.sinceNanoseconds / 1_000_000) - Int64(clamping: monotonicOrigin / 1_000_000)
-        return .set(HotRecord(heat, since: wallOrigin.advanced(byMilliseconds: offset)))
     }
 }

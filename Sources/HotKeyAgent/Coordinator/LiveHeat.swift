@@ -12,6 +12,8 @@ struct LiveHeat: Sendable {
     struct Key: Sendable {
         var heat: ObservedHeat
         var since: Timestamp?
+        /// Of a key that sources hold hot: who names it.
+        var sources: [String] = []
     }
 
     let totals: AccessTotals
@@ -19,18 +21,27 @@ struct LiveHeat: Sendable {
     let hotKeyCount: Int
     let keys: [Key]
 
+    /// - Parameters:
+    ///   - held: what exact sources hold hot.
+    ///   - since: when a key became hot that is so since that time of the monotonic clock.
     init(
-        _ question: Question, _ tracker: HeatTracker, _ window: MergedWindow, wallTime: (UInt64) -> Timestamp
+        _ question: Question, _ tracker: HeatTracker, _ window: MergedWindow, held: [FusedHeat] = [],
+        since: ([UInt8], UInt64) -> Timestamp
     ) {
         totals = window.totalsOfLastSecond
         agentCount = window.agentCount
-        hotKeyCount = tracker.hotKeyCount
+        hotKeyCount = tracker.hotKeyCount + held.count { !tracker.isHot($0.key) }
         let observed =
             switch question {
-            case .top(let count): tracker.top(count, in: window)
-            case .key(let key): [tracker.observe(key, in: window)]
+            case .top(let count): tracker.top(count, in: window, held: held)
+            case .key(let key): [tracker.observe(key, in: window, held: held.first { $0.key == key })]
             }
-        keys = observed.map { Key(heat: $0, since: $0.sinceNanoseconds.map(wallTime)) }
+        let sources = Dictionary(held.map { ($0.key, $0.sources) }) { first, _ in first }
+        keys = observed.map { heat in
+            Key(
+                heat: heat, since: heat.sinceNanoseconds.map { since(heat.key, $0) },
+                sources: sources[heat.key] ?? [])
+        }
     }
 }
 
@@ -67,6 +78,8 @@ extension LiveKey {
             thresholdFrom: key.heat.threshold?.origin.rawValue, home: key.heat.threshold?.node?.name,
             homeCapacityPerSecond: key.heat.threshold?.node?.accessesPerSecond,
             thresholdBytesPerSecond: key.heat.match?.rule.thresholdBytesPerSecond, action: status?.action ?? "none",
-            copies: status?.copies ?? 0, sources: status?.sources ?? [], since: key.since?.description ?? status?.since)
+            copies: status?.copies ?? 0,
+            sources: status.map(\.sources).flatMap { $0.isEmpty ? nil : $0 } ?? key.sources,
+            since: key.since?.description ?? status?.since)
     }
 }

@@ -65,6 +65,13 @@ struct ScheduledScan: Sendable {
         return KeyspaceScan(configuration, group: group)
     }
 
+    /// How long what a scan found holds: until the next but one is written, as far as that can be known, so that one that fails does not
+    /// take back what the one before found. Scans begin so long after each other's end, and by their bounded rate the next takes as
+    /// long as this one did.
+    static func lifetimeMilliseconds(everySeconds: Int, took: Duration) -> Int64 {
+        2 * (Int64(everySeconds) * 1_000 + took.components.seconds * 1_000 + 1_000)
+    }
+
     /// Returns why nodes could not be scanned.
     private func scanOnce(
         _ topology: TopologyDocument, _ registry: RegistryOperator, _ name: AgentID
@@ -72,10 +79,12 @@ struct ScheduledScan: Sendable {
         let scan = scanner()
         var nodes = topology.nodes.compactMap { ScanNode($0) }
         if topology.kind == .cluster { nodes = try await scan.clusterMasters(nodes) }
+        let began = ContinuousClock.now
         let result = try await scan.run(nodes)
+        let took = ContinuousClock.now - began
         if result.nodes.contains(where: \.wasScanned) {
-            // Until the next but one: a scan that fails does not take back what the one before found.
-            let expiresAt = clock.now.advanced(byMilliseconds: Int64(settings.everySeconds) * 2_000)
+            let expiresAt = clock.now.advanced(
+                byMilliseconds: Self.lifetimeMilliseconds(everySeconds: settings.everySeconds, took: took))
             try await registry.putSource(name, result.document(expiresAt: expiresAt))
         }
         return result.nodes.compactMap(\.problem).map { "\($0)" }

@@ -14,6 +14,8 @@ final class ReportStore: Sendable {
         var ring: ReportRing
         var totals = AccessTotals()
         var waiters: [Waiter] = []
+        /// Calls that wait for a while and not for a frame.
+        var delayed = 0
         var nextID: UInt64 = 0
         /// The last frame in which something was counted; the one behind it says that this is over.
         var lastCounts: UInt64 = 0
@@ -49,22 +51,49 @@ final class ReportStore: Sendable {
     }
 
     /// The frames above `after`; when there are none, waits up to `blockMilliseconds` as ``append(_:sequence:hasCounts:)`` says.
+    ///
+    /// Each frame wakes at most `reportWaitersMax` calls. One more is answered after `reportDelayMilliseconds` with what there is by then:
+    /// at once and without a frame, it would be asked again at once, and never rest. Fails with ``AgentError/Code/tooBusy`` when
+    /// `reportDelayedMax` wait like that.
     func reports(after: UInt64, blockMilliseconds: Int, on eventLoop: any EventLoop) -> EventLoopFuture<ReportsReply> {
+        enum Wait {
+            case forFrame(UInt64)
+            case forTime
+            case none
+        }
         let promise = eventLoop.makePromise(of: ReportsReply.self)
-        let id: UInt64? = state.withLockedValue { state in
-            guard state.ring.lastSequence <= after, blockMilliseconds > 0,
-                state.waiters.count < AgentLimits.reportWaitersMax
-            else {
+        let wait = state.withLockedValue { state -> Wait in
+            guard state.ring.lastSequence <= after, blockMilliseconds > 0 else {
                 promise.succeed(ReportsReply(state.ring, after: after))
-                return nil
+                return .none
+            }
+            guard state.waiters.count < AgentLimits.reportWaitersMax else {
+                guard state.delayed < AgentLimits.reportDelayedMax else {
+                    promise.fail(
+                        AgentError(.tooBusy, "HK.REPORTS: \(state.waiters.count + state.delayed) calls wait already"))
+                    return .none
+                }
+                state.delayed += 1
+                return .forTime
             }
             state.nextID += 1
             state.waiters.append(Waiter(id: state.nextID, after: after, promise: promise))
-            return state.nextID
+            return .forFrame(state.nextID)
         }
-        if let id {
+        switch wait {
+        case .forFrame(let id):
             let limit = eventLoop.scheduleTask(in: .milliseconds(Int64(blockMilliseconds))) { self.giveUp(id) }
             promise.futureResult.whenComplete { _ in limit.cancel() }
+        case .forTime:
+            let delay = min(blockMilliseconds, AgentLimits.reportDelayMilliseconds)
+            eventLoop.scheduleTask(in: .milliseconds(Int64(delay))) {
+                let ring = self.state.withLockedValue { state in
+                    state.delayed -= 1
+                    return state.ring
+                }
+                promise.succeed(ReportsReply(ring, after: after))
+            }
+        case .none: break
         }
         return promise.futureResult
     }

@@ -62,6 +62,24 @@ public struct SourceFusion: Sendable {
     /// Candidates taken in, expired ones included.
     public var candidateCount: Int { named.values.reduce(0) { $0 + $1.count } }
 
+    /// What exact sources hold hot or cooling as of the last decision, with what they say of it now; in no order.
+    public func heldBySources(wallMilliseconds: Int64) -> [FusedHeat] {
+        machines.compactMap { key, machine in
+            guard let kind = machine.kind, let since = machine.sinceNanoseconds, let rule = rule(for: key) else {
+                return nil
+            }
+            let live = (named[key] ?? []).filter {
+                $0.grade == .exact && $0.candidate.expiresAtMilliseconds > wallMilliseconds
+            }
+            var heat = FusedHeat(
+                key: key, state: machine.state, kind: kind, sources: published[key]?.sources ?? live.map(\.source),
+                sinceNanoseconds: since)
+            let best = live.map { $0.candidate.sample(under: rule) }.max { $0.windowHeat < $1.windowHeat }
+            if let best { heat.show(best) }
+            return heat
+        }
+    }
+
     // MARK: News
 
     public mutating func update(rules: RuleSet) {

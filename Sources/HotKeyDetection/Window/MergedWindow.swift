@@ -37,6 +37,11 @@ public final class MergedWindow {
     /// Agents that there are, as far as the registry says; those that have not been pulled owe their frames as well.
     public var agentsExpected = 0
 
+    /// Frames of one agent, the newest, that the window has room for.
+    public static let framesOfUse =
+        DetectionLimits.windowMillisecondsRange.upperBound / DetectionLimits.sliceMilliseconds
+        + DetectionLimits.lateSlices + 1
+
     /// - Parameter hashSeed: random, drawn by the caller once a process.
     public init(hashSeed: UInt64, keysMax: Int = DetectionLimits.mergedKeysMax) {
         seed = hashSeed
