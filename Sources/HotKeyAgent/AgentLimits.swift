@@ -38,6 +38,8 @@ enum AgentLimits {
     static let adminRetriesSilent = 200
     /// How often the cache nodes are asked for their work, where rules have thresholds that are shares of it.
     static let capacityReadingMilliseconds = 5_000
+    /// Keys for which room is looked for in one turn, where their buckets are full.
+    static let roomMadeKeysMax = 16
     /// Keys that a scheduled scan publishes at most.
     static let scanTopKeys = 1_000
     /// Frames without counts that are told at once, where something else is not told before: so many may come late to the

@@ -83,6 +83,10 @@ public enum DetectionLimits {
     public static let hotKeysMax = 10_000
     /// All keys that have a state: candidates, hot, cooling, and those that left lately.
     public static let trackedKeysMax = 40_000
+    /// A hot key that gave way for lack of room tries again after so long.
+    public static let yieldMilliseconds = 5_000
+    /// Bytes of a published record beside its key, about.
+    public static let recordBytesUsual = 200
     /// Rules in one set.
     public static let rulesMax = 1_000
     /// Bytes of one rule's pattern.

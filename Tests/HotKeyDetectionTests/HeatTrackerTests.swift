@@ -142,6 +142,22 @@ import Testing
         #expect(tracker.hotKeyCount == 10 && tracker.hotKeys.count == 10)
     }
 
+    /// Hotter by what was counted, but all that is sure of the newcomer is less than what the one that is there may have; and the
+    /// other way round.
+    @Test(arguments: [(error: UInt64(300), span: UInt32(1)), (error: 0, span: 10)])
+    func whoGivesWayIsDecidedByTheBounds(error: UInt64, span: UInt32) throws {
+        var fleet = Fleet(agents: 1)
+        var tracker = HeatTracker(rules: try RuleSet([.forAll()]), hotKeysMax: 1)
+        let old = Report.Entry(key: item, reads: 150, error: span == 1 ? error : 0)
+        #expect(try run(&tracker, &fleet, slices: 20, [old]).count == 1)
+        // Of a sum it is not sure that it was within the last second.
+        let new = Report.Entry(key: key(1), reads: 400, sliceSpan: span)
+        #expect(try run(&tracker, &fleet, slices: 20, [old, new]).isEmpty)
+        let sure = Report.Entry(key: key(2), reads: 900)
+        let changes = try run(&tracker, &fleet, slices: 20, [old, sure]).map(\.change.key)
+        #expect(Set(changes) == [item, key(2)])
+    }
+
     @Test func trackedKeysAreBounded() throws {
         var fleet = Fleet(agents: 1)
         var tracker = HeatTracker(rules: try RuleSet([.forAll(threshold: 100)]), hotKeysMax: 20, trackedKeysMax: 50)

@@ -12,8 +12,8 @@ private struct Scene {
     var last: [String: FusedHeat] = [:]
     private var second = 0
 
-    init(_ change: (inout DetectionRule) -> Void = { _ in }) throws {
-        fusion = SourceFusion(rules: try RuleSet([try .forAll(change)]))
+    init(publishedKeysMax: Int = 10_000, _ change: (inout DetectionRule) -> Void = { _ in }) throws {
+        fusion = SourceFusion(rules: try RuleSet([try .forAll(change)]), publishedKeysMax: publishedKeysMax)
     }
 
     mutating func list(_ source: String, _ grade: SourceGrade = .exact, _ candidates: SourceCandidate...) {
@@ -38,10 +38,15 @@ private struct Scene {
     }
 
     /// What the tracker would say of a key.
-    func report(_ key: String, _ state: HeatState, reads: Double = 0, kind: HeatKind = .read) -> HeatChange {
+    func report(
+        _ key: String, _ state: HeatState, reads: Double = 0, kind: HeatKind = .read, error: Double = 0
+    ) -> HeatChange {
         var sample = HeatSample.zero
         sample.readsPerSecond = reads
         sample.windowHeat = reads / 1_000
+        sample.errorPerSecond = error
+        sample.leastHeat = (reads - error) / 1_000
+        sample.mostHeat = (reads + error) / 1_000
         return HeatChange(
             key: Array(key.utf8), state: state, kind: kind, cause: .threshold, sample: sample, sinceNanoseconds: now)
     }
@@ -69,6 +74,73 @@ private struct Scene {
 }
 
 @Suite struct SourceFusionTests {
+    // MARK: Room
+
+    /// Keys of the agents and of a source compete for the same places, by what is sure of the one and possible of the other.
+    @Test func oneRankingHoldsOverAgentsAndSources() throws {
+        var scene = try Scene(publishedKeysMax: 3)
+        scene.run(
+            1,
+            agents: [
+                scene.report("low", .hot, reads: 1_500), scene.report("unsure", .hot, reads: 1_200, error: 2_000),
+                scene.report("high", .hot, reads: 9_000),
+            ])
+        #expect(scene.log == ["0 high hot read agents", "0 low hot read agents", "0 unsure hot read agents"])
+        scene.log = []
+        // Hotter than the coolest, but not by a quarter; then one that is, and one of which it is not sure.
+        scene.list("flink", .exact, scene.candidate("equal", reads: 1_800))
+        scene.run(30)
+        #expect(scene.log == [])
+        scene.list(
+            "flink", .exact, scene.candidate("equal", reads: 1_800), scene.candidate("hot", reads: 3_000),
+            scene.candidate("maybe", reads: 5_000, error: 3_900))
+        scene.run(30)
+        #expect(scene.log.map { $0.dropFirst(3) } == ["hot hot read flink", "low cold"])
+        scene.log = []
+        // Room again: the hottest of those that wait take it.
+        scene.run(1, agents: [scene.report("high", .cold)])
+        scene.run(10)
+        #expect(Set(scene.log.map { $0.dropFirst(3) }) == ["high cold", "equal hot read flink"])
+        #expect(scene.fusion.publishedCount == 3)
+    }
+
+    @Test func whatIsOnlyProposedGivesWayFirst() throws {
+        var scene = try Scene(publishedKeysMax: 2)
+        scene.list("scan", .estimate, scene.candidate("guess", reads: 90_000))
+        scene.run(1, agents: [scene.report("one", .hot, reads: 1_100)])
+        scene.run(1, agents: [scene.report("two", .hot, reads: 1_100)])
+        #expect(
+            scene.log == [
+                "0 guess candidate read scan", "0 one hot read agents", "1 guess cold", "1 two hot read agents",
+            ])
+        scene.run(20)
+        #expect(scene.log.count == 4)
+    }
+
+    /// What the registry keeps in one place is full: the coolest there leave, if they are cooler for sure.
+    @Test func roomIsMadeWhereItIsMissing() throws {
+        var scene = try Scene()
+        scene.run(
+            1,
+            agents: [
+                scene.report("a-cool", .hot, reads: 1_100), scene.report("a-unsure", .hot, reads: 1_050, error: 900),
+                scene.report("b-coolest", .hot, reads: 1_000), scene.report("a-new", .hot, reads: 1_500),
+            ])
+        func room(for key: String) -> [FusedChange] {
+            scene.fusion.makeRoom(
+                for: Array(key.utf8), nowNanoseconds: scene.now, wallMilliseconds: scene.wall
+            ) { $0.first == UInt8(ascii: "a") }
+        }
+        #expect(room(for: "a-new") == [.remove(Array("a-cool".utf8))])
+        // There is nobody cooler left, and what left does not take the room back at once.
+        #expect(room(for: "a-new") == [])
+        scene.log = []
+        scene.run(4)
+        #expect(scene.log == [])
+        scene.run(3)
+        #expect(scene.log.count == 1 && scene.log[0].hasSuffix("a-cool hot read agents"))
+    }
+
     @Test func anExactSourceMakesAKeyHotByItsLowerBound() throws {
         var scene = try Scene()
         scene.list(

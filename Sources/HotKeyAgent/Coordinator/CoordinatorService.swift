@@ -329,5 +329,9 @@ final class CoordinatorService: Sendable {
             logger.warning("a change of the hot set is not published", metadata: ["reason": "\(refusal)"])
         }
         counters.withLockedValue { $0.changesRefused += refused.count }
+        let crowded = refused.lazy.filter { $0.reason == .bucketFull }.map(\.key).prefix(AgentLimits.roomMadeKeysMax)
+        guard !crowded.isEmpty else { return }
+        let leaving = await merger.makeRoom(for: Array(crowded), clock: clock.now)
+        _ = await publisher.submit(try await copies.turn(leaving, registry, book, clock: clock.now, merger))
     }
 }

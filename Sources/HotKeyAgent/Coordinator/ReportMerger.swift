@@ -146,8 +146,18 @@ actor ReportMerger {
             : tracker.evaluate(window, nowNanoseconds: now.uptimeNanoseconds)
         guard !isEarly || !changes.isEmpty else { return [] }
         return fusion.decide(
-            agents: changes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970
+            agents: changes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970,
+            sample: { [tracker] in tracker.sample(of: $0) }
         ).map(update(for:))
+    }
+
+    /// Lets cooler keys out for those that their buckets have no room for; they are published in the room that becomes free.
+    func makeRoom(for keys: [KeyName], clock: Timestamp = .now, at now: NIODeadline = .now()) -> [HotUpdate] {
+        keys.flatMap { key in
+            fusion.makeRoom(
+                for: key.bytes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970,
+                sample: { [tracker] in tracker.sample(of: $0) }, isRival: { KeyName($0).bucket == key.bucket })
+        }.map(update(for:))
     }
 
     /// In force from the next decision on.

@@ -15,6 +15,9 @@
 /// - **Named**: a source has named a key while it lists it, at whatever rate. Names gather until the key is cold, and only a
 ///   new one is worth a publication: a source whose list changes to and fro is published once a key.
 ///
+/// - **One ranking** holds over all that is published, whoever named it: beyond `hotKeysMax` keys those that are only proposed give way
+///   first, then the coolest, newcomers by the least that they have for sure, the others by the most that they may have.
+///
 /// Bounded: `DetectionLimits.sourceCandidatesMax` candidates, the exact ones and the largest lower bounds first, and
 /// `proposedKeysMax` keys that are only proposed. A decision costs by the keys that are hot by sources, not by those listed.
 public struct SourceFusion: Sendable {
@@ -50,13 +53,22 @@ public struct SourceFusion: Sendable {
     /// Keys that are published as candidates.
     private var publishedProposals: Set<[UInt8]> = []
     private var graceEndsNanoseconds: UInt64 = 0
+    private let publishedKeysMax: Int
+    private struct Yield: Sendable {
+        var until: UInt64
+        /// Not for lack of room as such: in the place where its record would be kept.
+        var isForPlace: Bool
+    }
+    /// Keys that are hot and gave way for lack of room, until when they do not try again.
+    private var yielding: [[UInt8]: Yield] = [:]
     /// What is listed, denied or ruled has changed since the last decision.
     private var isChanged = false
     /// Candidates that there was no room for.
     public private(set) var leftOutCount = 0
 
-    public init(rules: RuleSet) {
+    public init(rules: RuleSet, publishedKeysMax: Int = DetectionLimits.hotKeysMax) {
         self.rules = rules
+        self.publishedKeysMax = publishedKeysMax
     }
 
     /// Candidates taken in, expired ones included.
@@ -79,6 +91,9 @@ public struct SourceFusion: Sendable {
             return heat
         }
     }
+
+    /// Keys that are published.
+    var publishedCount: Int { published.count }
 
     // MARK: News
 
@@ -178,8 +193,10 @@ public struct SourceFusion: Sendable {
     /// - Parameters:
     ///   - changes: what the tracker has decided since the last call.
     ///   - wallMilliseconds: since 1970; by it candidates and denies end.
+    ///   - sample: what the agents' reports say now of a key that they hold hot; asked for where there is no room for all.
     public mutating func decide(
-        agents changes: [HeatChange], nowNanoseconds now: UInt64, wallMilliseconds: Int64
+        agents changes: [HeatChange], nowNanoseconds now: UInt64, wallMilliseconds: Int64,
+        sample: ([UInt8]) -> HeatSample? = { _ in nil }
     ) -> [FusedChange] {
         var keys = Set(changes.map(\.key))
         for change in changes {
@@ -195,11 +212,103 @@ public struct SourceFusion: Sendable {
         keys.formUnion(publishedProposals)
         if isChanged { keys.formUnion(published.keys.filter { named[$0] != nil }) }
         isChanged = false
+        // All that wait for room at once, so that the hottest of them take it.
+        let mayTry =
+            published.count < publishedKeysMax || yielding.values.contains { !$0.isForPlace && $0.until <= now }
+        for (key, yield) in yielding where yield.isForPlace ? yield.until <= now : mayTry {
+            yielding[key] = nil
+            keys.insert(key)
+        }
         let mayEnd = now >= graceEndsNanoseconds
+        var decided: [[UInt8]: FusedChange] = [:]
+        var entered: Set<[UInt8]> = []
+        for key in keys {
+            let isNew = published[key] == nil
+            guard let change = decide(key, now: now, wallMilliseconds: wallMilliseconds, mayEnd: mayEnd) else {
+                continue
+            }
+            if isNew { entered.insert(key) }
+            decided[key] = change
+        }
+        if published.count > publishedKeysMax {
+            let leaving = coolest(
+                published.count - publishedKeysMax, entered: entered, mayEnd: mayEnd,
+                wallMilliseconds: wallMilliseconds,
+                sample)
+            for key in leaving {
+                giveWay(key, Yield(until: now + Self.yieldNanoseconds, isForPlace: false))
+                decided[key] = entered.contains(key) ? nil : .remove(key)
+            }
+        }
         // In an order of their own, so that the same events give the same changes.
-        return keys.compactMap { key in
-            decide(key, now: now, wallMilliseconds: wallMilliseconds, mayEnd: mayEnd)
-        }.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+        return decided.values.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+    }
+
+    // MARK: Room
+
+    /// A newcomer must be a quarter hotter than what it replaces, so that equals do not push each other out in turns.
+    private static let newcomerMargin = 1.25
+    /// What gave way tries again after so long: what is submitted at once would take the room for which it left.
+    private static let yieldNanoseconds = UInt64(DetectionLimits.yieldMilliseconds) * 1_000_000
+
+    private mutating func giveWay(_ key: [UInt8], _ yield: Yield) {
+        published[key] = nil
+        publishedProposals.remove(key)
+        yielding[key] = yield
+    }
+
+    /// Lets cooler keys out for one that is hot and that there is no room for where records of its kind are kept; none where those that
+    /// are cooler for sure would not make room enough.
+    ///
+    /// - Parameter isRival: whether a key's record is kept in the same place.
+    public mutating func makeRoom(
+        for key: [UInt8], nowNanoseconds now: UInt64, wallMilliseconds: Int64,
+        sample: ([UInt8]) -> HeatSample? = { _ in nil }, isRival: ([UInt8]) -> Bool
+    ) -> [FusedChange] {
+        guard now >= graceEndsNanoseconds, let heat = published[key], heat.state != .candidate else { return [] }
+        let least = bounds(of: key, wallMilliseconds: wallMilliseconds, sample).least / Self.newcomerMargin
+        let rivals = published.compactMap { rival, heat -> (key: [UInt8], rank: Double)? in
+            guard rival != key, isRival(rival) else { return nil }
+            let most = bounds(of: rival, wallMilliseconds: wallMilliseconds, sample).most
+            let rank = heat.state == .candidate ? -1 : most
+            return rank < least ? (rival, rank) : nil
+        }.sorted { ($0.rank, $0.key.count) < ($1.rank, $1.key.count) }
+        // Records differ by the lengths of their keys, most of all.
+        var missing = key.count + DetectionLimits.recordBytesUsual
+        var leaving: [[UInt8]] = []
+        for rival in rivals where missing > 0 {
+            leaving.append(rival.key)
+            missing -= rival.key.count + DetectionLimits.recordBytesUsual
+        }
+        guard missing <= 0 else { return [] }
+        for rival in leaving { giveWay(rival, Yield(until: now + Self.yieldNanoseconds, isForPlace: true)) }
+        return leaving.map(FusedChange.remove)
+    }
+
+    /// Those that give way first. As long as nothing may end, only newcomers.
+    private func coolest(
+        _ count: Int, entered: Set<[UInt8]>, mayEnd: Bool, wallMilliseconds: Int64, _ sample: ([UInt8]) -> HeatSample?
+    ) -> [[UInt8]] {
+        published.compactMap { key, heat -> (key: [UInt8], rank: Double)? in
+            let isNew = entered.contains(key)
+            guard mayEnd || isNew else { return nil }
+            guard heat.state != .candidate else { return (key, -1) }
+            let bounds = bounds(of: key, wallMilliseconds: wallMilliseconds, sample)
+            return (key, isNew ? bounds.least / Self.newcomerMargin : bounds.most)
+        }.sorted { ($0.rank, $0.key.count) < ($1.rank, $1.key.count) }.prefix(count).map(\.key)
+    }
+
+    /// How hot a key is, at least and at most, by the hotter of those that speak of it.
+    private func bounds(
+        of key: [UInt8], wallMilliseconds: Int64, _ sample: ([UInt8]) -> HeatSample?
+    ) -> (least: Double, most: Double) {
+        var samples = agents[key].map { [sample(key) ?? $0.sample] } ?? []
+        if let rule = rule(for: key) {
+            samples += (named[key] ?? []).lazy.filter {
+                $0.grade == .exact && $0.candidate.expiresAtMilliseconds > wallMilliseconds
+            }.map { $0.candidate.sample(under: rule) }
+        }
+        return (samples.map(\.leastHeat).max() ?? 0, samples.map(\.mostHeat).max() ?? 0)
     }
 
     private mutating func decide(
@@ -214,9 +323,11 @@ public struct SourceFusion: Sendable {
         let voices = [agents[key], ofSources].compactMap { $0 }
         let before = published[key]
         guard var heat = fused(key, voices) ?? proposal(key, live, rule, before, now: now, mayEnd: mayEnd) else {
+            yielding[key] = nil
             publishedProposals.remove(key)
             return published.removeValue(forKey: key).map { _ in .remove(key) }
         }
+        guard yielding[key] == nil else { return nil }
         // Those that were there first stay: with more names than there is room for, none pushes another out.
         var sources = before?.sources ?? []
         for name in (agents[key] == nil ? [] : [Self.agentsName]) + live.map(\.source) where !sources.contains(name) {
