@@ -213,6 +213,34 @@ import Testing
         #expect(one.keys.map(\.heat.state) == [.hot] && one.keys[0].heat.kind == .read)
     }
 
+    /// The registry keeps a key's record with those of its bucket.
+    @Test func roomInABucketIsMadeByItsCoolest() async throws {
+        let merger = merger()
+        let bucket = KeyName("new").bucket
+        let rival = try #require((0..<10_000).map { KeyName("key:\($0)") }.first { $0.bucket == bucket })
+        let other = try #require((0..<10_000).map { KeyName("key:\($0)") }.first { $0.bucket != bucket })
+        _ = try await merger.ingest(
+            agents[0],
+            reply([
+                entry("new", reads: 900), entry("\(rival)", reads: 300), entry("\(other)", reads: 200),
+            ]), at: start)
+        _ = try await decisions(merger)
+        // As long as nothing may cool nobody leaves.
+        let keys = [KeyName("new")]
+        #expect(await merger.makeRoom(for: keys, at: start + .milliseconds(900)) == [])
+        for slice in 11...120 as ClosedRange<UInt64> {
+            let now = start + .milliseconds(100 * Int64(slice))
+            _ = try await merger.ingest(
+                agents[0],
+                reply(
+                    sequences: slice...slice,
+                    [entry("new", reads: 900), entry("\(rival)", reads: 300), entry("\(other)", reads: 200)]), at: now)
+            _ = await merger.decide(rules: .standard, at: now + .milliseconds(5))
+        }
+        #expect(await merger.makeRoom(for: keys, at: start + .seconds(12)) == [.remove(rival)])
+        #expect(await merger.makeRoom(for: keys, at: start + .seconds(12)) == [])
+    }
+
     @Test func framesOfAnAgentThatRegistersAgainCountOnce() async throws {
         let merger = merger()
         let frames = try reply([entry("k", reads: 60)])

@@ -137,6 +137,53 @@ import Testing
         #expect(steady.lastSequence == .max)
     }
 
+    /// Frames arrive around the coordinator's slices' ends, for a while before them and for a while after, so that now and then two of
+    /// them fall into one slice and none into another.
+    @Test func anAgentWhosePhaseCrossesTheCoordinatorsKeepsItsRate() throws {
+        let window = MergedWindow(hashSeed: seed)
+        var rates: Set<Double> = []
+        for sequence in 1...600 {
+            let end = Fleet.start + milliseconds(100 * sequence)
+            let arrival = sequence % 200 < 100 ? end - milliseconds(7) : end + milliseconds(7)
+            // The slice that ends here is judged before some of its frames have come.
+            if arrival > end + milliseconds(5) { check() }
+            try window.ingest(agent: "a", epoch: 1, frames: [frame(sequence, reads: 100)], nowNanoseconds: arrival)
+            if arrival <= end + milliseconds(5) { check() }
+
+            func check() {
+                window.advance(to: end + milliseconds(5))
+                guard sequence > 20, let rule = try? rule(1_000) else { return }
+                let sample = window.sample(of: item, rule: rule)
+                expect(sample, holds: 1_000, "frame \(sequence)")
+                rates.insert(sample.readsPerSecond)
+            }
+        }
+        #expect(rates.contains(1_100) && rates.contains(900))
+    }
+
+    /// An agent that looks late at what its loops have counted.
+    @Test(arguments: [1, 4, 20, 100])
+    func whatIsJudgedLateIsNoBurst(slices: Int) throws {
+        let detector = LocalDetector(rules: try RuleSet([.forAll(threshold: 10_000)]))
+        let counter = SliceCounter()
+        var now = Fleet.start
+        _ = detector.observe([], nowNanoseconds: now)
+        // Six tenths of the threshold, seen every so many slices of 50 ms.
+        for _ in 0..<12 {
+            counter.record(item, reads: UInt32(300 * slices))
+            now += milliseconds(50 * slices)
+            #expect(detector.observe([counter.drain()], nowNanoseconds: now).isEmpty)
+        }
+        // And what is over it is found.
+        var changes: [HeatChange] = []
+        for _ in 0..<12 {
+            counter.record(item, reads: UInt32(700 * slices))
+            now += milliseconds(50 * slices)
+            changes += detector.observe([counter.drain()], nowNanoseconds: now)
+        }
+        #expect(changes.map(\.state) == [.hot])
+    }
+
     // MARK: Sums
 
     /// A steady key told once a second, as a sum.

@@ -9,6 +9,8 @@ public final class LocalDetector {
     private let window: SlidingWindow
     private var tracker: HeatTracker
     private var sums = SummarySums()
+    /// The last slice that was judged.
+    private var judgedSlice: UInt64?
 
     /// - Parameter hotKeysMax: keys that this agent alone may hold hot.
     public init(rules: RuleSet, hotKeysMax: Int = DetectionLimits.hotKeysMax) {
@@ -29,9 +31,14 @@ public final class LocalDetector {
 
     /// Judges a slice of `localSliceMilliseconds` that has just ended.
     ///
+    /// When this is called late, what was counted since the last call is spread over the slices that have passed: put into one of them,
+    /// a second's worth of a key at half of its threshold would look like ten times the threshold.
+    ///
     /// - Parameter parts: what each loop counted in it.
     public func observe(_ parts: [SliceSummary], nowNanoseconds now: UInt64) -> [HeatChange] {
         let ended = window.slice(at: now) - 1
+        let slices = judgedSlice.map { max(1, ended - min(ended, $0)) } ?? 1
+        judgedSlice = ended
         window.advance(to: ended + 1)
         tracker.prepare(window)
         // What is this far under every threshold can neither enter nor keep a key from leaving; most keys are. Half of
@@ -50,7 +57,8 @@ public final class LocalDetector {
                     key, hash: entry.hash, slice: ended,
                     SlidingWindow.Addition(
                         reads: sum.counted.reads, writes: sum.counted.writes, replyBytes: sum.counted.replyBytes,
-                        misses: sum.counted.misses, error: sum.error, credit: sums.unlistedBound))
+                        misses: sum.counted.misses, error: sum.error, credit: sums.unlistedBound,
+                        slices: slices))
             }
             if place < 0 { leftOut = max(leftOut, sum.counted.accesses &+ sum.error) }
         }

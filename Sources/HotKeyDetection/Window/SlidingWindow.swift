@@ -24,7 +24,7 @@ final class SlidingWindow {
         var isSum = false
         /// Of a sum: the first slice that it tells of, where that is known.
         var startSlice: UInt64?
-        /// The slices, up to the one it is added in, over which it is spread evenly.
+        /// The slices, up to the one it is added in, over which it is spread evenly, sum or not.
         var slices: UInt64 = 1
     }
 
@@ -197,9 +197,9 @@ final class SlidingWindow {
         }
         let cell = ring + place(of: slice)
         var part = addition
-        if addition.isSum {
+        if addition.isSum || addition.slices > 1 {
             let accesses = Self.sum(UInt32(clamping: addition.reads), UInt32(clamping: addition.writes))
-            if let start = addition.startSlice, start <= slice, isOpen(start) {
+            if addition.isSum, let start = addition.startSlice, start <= slice, isOpen(start) {
                 let first = ring + place(of: start)
                 first.pointee.sumsFrom = Self.sum(first.pointee.sumsFrom, accesses)
             }
