@@ -330,6 +330,24 @@ import Testing
         #expect(window.sample(of: item, rule: try rule(1_000)).errorPerSecond == 90)
     }
 
+    /// Numbers from the wire: what does not fit widens the band, and never narrows it.
+    @Test func errorsOfAnySizeStayErrors() throws {
+        let window = MergedWindow(hashSeed: seed)
+        var now = Fleet.start
+        for sequence in [1, 2, 3, 3 + (1 << 40), 4 + (1 << 40)] {
+            // Every other frame falls into the slice of the one before.
+            try window.ingest(
+                agent: "a", epoch: 1,
+                frames: [
+                    frame(sequence, sequence == 3 ? 600_000 : 100, reads: 10, error: .max, bound: .max, total: .max)
+                ],
+                nowNanoseconds: now)
+            now += milliseconds(sequence % 2 == 0 ? 100 : 0)
+            window.advance(to: now + milliseconds(100))
+            #expect(window.sample(of: item, rule: try rule(1_000)).errorPerSecond >= Double(UInt32.max), "\(sequence)")
+        }
+    }
+
     // MARK: Coming back
 
     /// An agent's session with the registry ends and it registers again: it is asked for all that it keeps.

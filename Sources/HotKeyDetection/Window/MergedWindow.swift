@@ -231,8 +231,8 @@ public final class MergedWindow {
         reader.forEachEntry { entry in
             var addition = SlidingWindow.Addition(
                 reads: entry.reads, writes: entry.writes, replyBytes: entry.replyBytes, misses: entry.misses,
-                error: entry.error, credit: bound)
-            if isUneven { addition.error &+= Self.capped(entry.reads) + Self.capped(entry.writes) }
+                error: Self.capped(entry.error), credit: bound)
+            if isUneven { addition.error += Self.capped(entry.reads) + Self.capped(entry.writes) }
             let isSum = isLong || entry.sliceSpan > 1
             if isSum {
                 addition.isSum = true
