@@ -170,10 +170,7 @@ def take_over(servers, watcher, number):
 def run(servers, options, progress):
     servers.start_all(
         AGENTS, "--threads", "1", "--zookeeper-session-timeout-milliseconds", str(SESSION_MILLISECONDS))
-    file = os.path.join(servers.directory, "rules.json")
-    with open(file, "w", encoding="utf-8") as output:
-        json.dump(RULES, output)
-    servers.hkctl("rules", "apply", file)
+    servers.apply_rules(RULES, "script/bench failover")
     for key in STEADY:
         servers.agents[0].client.set(key, value_of(key))
     steady = [OneKey(key, key) for key in STEADY]

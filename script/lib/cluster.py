@@ -361,6 +361,27 @@ class Cluster:
                 f"hkctl {' '.join(arguments)} ended with status {done.returncode}:\n{done.stderr or done.stdout}")
         return done.stdout
 
+    def apply_rules(self, rules, reason):
+        """Puts rules in force, as the document is written."""
+        file = os.path.join(self.directory, "rules.json")
+        with open(file, "w", encoding="utf-8") as output:
+            json.dump(rules, output)
+        self.hkctl("rules", "apply", file, "--reason", reason)
+
+    def apply_topology(self, document, reason):
+        """Puts a topology in force at all agents, on all their event loops."""
+        def version_at(agent):
+            return agent.ask("HK.STATUS")["documents"]["topology"]
+        file = os.path.join(self.directory, "topology.json")
+        with open(file, "w", encoding="utf-8") as output:
+            json.dump(document, output)
+        versions = {agent: version_at(agent) for agent in self.agents}
+        self.hkctl("topology", "apply", file, "--reason", reason)
+        for agent, version in versions.items():
+            wait_until(
+                f"{agent.name} to apply the topology",
+                lambda agent=agent, version=version: version_at(agent) > version, process=agent)
+
     def node(self, name):
         return next(node for node in self.nodes if node.node_name == name)
 

@@ -103,6 +103,11 @@ class OneKey(Stream):
         return [(self.name, command("GET", self.shared_key.value))] * count
 
 
+def zipf_weights(count, exponent):
+    """How often keys are asked for, the most frequent first, in parts of how often that one is."""
+    return [1 / rank ** exponent for rank in range(1, count + 1)]
+
+
 class Zipf(Stream):
     """GETs, and some SETs, of keys whose frequency falls with their rank to the power of `exponent`.
 
@@ -113,7 +118,7 @@ class Zipf(Stream):
     def __init__(self, name, keys, reads, writes, write_share, exponent=0.99, seed=1):
         super().__init__(name)
         self.keys, self.reads, self.writes, self.write_share, self.seed = keys, reads, writes, write_share, seed
-        self.cumulated = list(itertools.accumulate(1 / rank ** exponent for rank in range(1, len(keys) + 1)))
+        self.cumulated = list(itertools.accumulate(zipf_weights(len(keys), exponent)))
 
     def kinds(self):
         return sorted({kind for kind in self.reads + self.writes if kind})

@@ -19,10 +19,7 @@ FLAPS_PER_TURN = 4
 
 
 def apply_rules(servers, rules):
-    file = os.path.join(servers.directory, "rules.json")
-    with open(file, "w", encoding="utf-8") as output:
-        json.dump(rules, output)
-    servers.hkctl("rules", "apply", file, "--reason", "script/bench staleness")
+    servers.apply_rules(rules, "script/bench staleness")
 
 
 class Stage:
@@ -325,25 +322,12 @@ class TopologyChanged(Fault):
         self.node.client.flushall()
         self.apply(self.document["nodes"])
 
-    @staticmethod
-    def version_at(agent):
-        """Of the topology that is in force at the agent, on all its event loops."""
-        return agent.ask("HK.STATUS")["documents"]["topology"]
-
     def apply(self, nodes):
         stage = self.stage
-        file = os.path.join(stage.servers.directory, "topology.json")
-        with open(file, "w", encoding="utf-8") as output:
-            json.dump({**self.document, "nodes": nodes}, output)
         # Nobody knows yet where a request that goes past the agents has to go.
         stage.load.set_homes(dict.fromkeys(stage.keys))
         before, began = stage.homes, time.monotonic()
-        versions = {agent: self.version_at(agent) for agent in stage.servers.agents}
-        stage.servers.hkctl("topology", "apply", file, "--reason", "script/bench staleness")
-        for agent, version in versions.items():
-            cluster.wait_until(
-                f"{agent.name} to apply the topology",
-                lambda agent=agent, version=version: self.version_at(agent) > version, process=agent)
+        stage.servers.apply_topology({**self.document, "nodes": nodes}, "script/bench staleness")
         homes = stage.ask_homes()
         moved = [key for key in stage.keys if homes[key] != before[key]]
         stage.history.add_loss(moved, began, time.monotonic())

@@ -5,31 +5,23 @@ node itself. Readers ask for all keys over several connections to each agent (an
 the nodes. A value is its key, its sequence number and the time at which it was written.
 """
 
-import multiprocessing
-import os
 import random
 import selectors
-import socket
 import time
-import traceback
-from collections import deque
 
-import children
-import cluster
+from children import Child
+from connections import Pool
 from load import command
-from soak_resp import Incomplete, ReplyError, parse
+from soak_resp import ReplyError
 from staleness_check import DIRECT, FOREIGN, Read, Write
 
 READERS_PER_AGENT = 4
 WRITERS_PER_PATH = 4
 TICK_SECONDS = 0.004
-CONNECT_SECONDS_MAX = 1
-RECONNECT_SECONDS = 0.1
 # A write without a reply for so long has an unknown outcome; its connection is given up.
 WRITE_SECONDS_MAX = 3
 # Longer than an agent is ever stopped.
 READ_SECONDS_MAX = 15
-PENDING_MAX = 1_000
 # After a short one the next write meets what the last one left behind; a long one lets copies be filled and read.
 WRITE_PAUSES_SECONDS = [(0.05, 0.6), (0.05, 0.6), (1.5, 4.0)]
 STIR_SECONDS = 0.6
@@ -42,8 +34,6 @@ MGET_KEYS = 3
 GETRANGE_PERCENT = 5
 # Reads that follow an acknowledged write at once, through the same agent.
 FOLLOWING_READS = 2
-RECEIVE_BYTES = 1 << 16
-HISTORY_SECONDS_MAX = 30
 
 # A write that comes late does nothing beside a newer one.
 GUARDED_WRITE = b"""
@@ -92,104 +82,6 @@ def unguarded(random_source, key, value):
     draft = f"{{{key}}}.draft"
     change = command("RENAME", draft, key) if draw < 9 else command("COPY", draft, key, "REPLACE")
     return [command("SET", draft, value), change], lambda replies: replies[0] == b"OK" and replies[1] in (b"OK", 1)
-
-
-class Connection:
-    """To an agent or a node. What was asked is answered in order; `done` gets the replies, or None when there are none."""
-
-    def __init__(self, worker, path, port, seconds_max):
-        self.worker, self.path, self.port, self.seconds_max = worker, path, port, seconds_max
-        self.number = worker.connections_made = worker.connections_made + 1
-        self.pending, self.replies, self.received = deque(), [], bytearray()
-        self.socket = socket.create_connection(("127.0.0.1", port), CONNECT_SECONDS_MAX)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
-        worker.selector.register(self.socket, selectors.EVENT_READ, self)
-
-    def ask(self, commands, done):
-        """Returns when it was sent."""
-        now = time.monotonic()
-        self.pending.append((len(commands), now, done))
-        data = b"".join(commands)
-        try:
-            is_sent = self.socket.send(data) == len(data)
-        except OSError:
-            is_sent = False
-        if not is_sent:
-            # Not at once: the caller has not noted what it asked yet.
-            self.worker.broken.append(self)
-        return now
-
-    def receive(self):
-        try:
-            data = self.socket.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        now = time.monotonic()
-        if not data:
-            self.close()
-            return
-        self.received += data
-        position = 0
-        try:
-            while position < len(self.received):
-                value, position = parse(self.received, position)
-                if not self.pending:
-                    # Nothing was asked: an agent that says why it lets the client go.
-                    self.close()
-                    return
-                self.replies.append(value)
-                if len(self.replies) == self.pending[0][0]:
-                    replies, self.replies = self.replies, []
-                    self.pending.popleft()[2](replies, now)
-        except Incomplete:
-            pass
-        del self.received[:position]
-
-    def look_after(self, now):
-        if self.pending and now - self.pending[0][1] > self.seconds_max:
-            self.close()
-
-    def close(self):
-        if self.socket is None:
-            return
-        self.worker.selector.unregister(self.socket)
-        self.socket.close()
-        self.socket = None
-        now = time.monotonic()
-        pending, self.pending = self.pending, deque()
-        for _, _, done in pending:
-            done(None, now)
-
-
-class Pool:
-    """Connections over one path, made anew when they are lost."""
-
-    def __init__(self, worker, path, port, count, seconds_max):
-        self.worker, self.path, self.port, self.count, self.seconds_max = worker, path, port, count, seconds_max
-        self.connections, self.next_try = [], 0
-
-    def look_after(self, now):
-        for connection in self.connections:
-            connection.look_after(now)
-        self.connections = [connection for connection in self.connections if connection.socket is not None]
-        if len(self.connections) < self.count and now >= self.next_try:
-            self.next_try = now + RECONNECT_SECONDS
-            try:
-                while len(self.connections) < self.count:
-                    self.connections.append(Connection(self.worker, self.path, self.port, self.seconds_max))
-            except OSError:
-                pass
-
-    def any(self, random_source):
-        usable = [each for each in self.connections if each.socket is not None and len(each.pending) < PENDING_MAX]
-        return random_source.choice(usable) if usable else None
-
-    def idlest(self):
-        usable = [each for each in self.connections if each.socket is not None]
-        return min(usable, key=lambda each: len(each.pending), default=None)
 
 
 class Writer:
@@ -342,51 +234,25 @@ class Worker:
                     key.data.receive()
 
 
-def run_worker(arguments, pipe, parent):
-    if not children.live_with(parent):
-        return
-    try:
-        Worker(*arguments, pipe).run()
-    except EOFError:
-        pass
-    except Exception:  # pylint: disable=broad-except
-        traceback.print_exc()
-
-
 class StalenessLoad:
     """The process. Start it from the main thread, before any other thread: it is forked."""
 
     def __init__(self, agents, nodes, keys, rate, seed):
-        context = multiprocessing.get_context("fork")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(
-            target=run_worker, args=((agents, nodes, keys, rate, seed), other, os.getpid()), daemon=True)
-        self.process.start()
-        other.close()
-
-    def _ask(self, what, argument=None):
-        try:
-            self.pipe.send((what, argument))
-            if self.pipe.poll(HISTORY_SECONDS_MAX):
-                return self.pipe.recv()
-        except (EOFError, BrokenPipeError):
-            pass
-        raise cluster.Failure("the process of readers and writers ended or hangs; what it said stands above")
+        self.child = Child("the process of readers and writers", Worker, (agents, nodes, keys, rate, seed))
 
     def set_homes(self, homes):
         """Where the keys lie, for what goes past the agents. None: nowhere yet, so nothing goes past them."""
-        self._ask("homes", homes)
+        self.child.ask("homes", homes)
 
     def stir(self):
         """Every key is written past the agents within `STIR_SECONDS`, at a random moment: what agents hold is old when a fault
         begins just then."""
-        self._ask("stir")
+        self.child.ask("stir")
 
     def history(self):
         """What ended since the last time: writes as pairs with their key, and reads; keys whose delete is under way, and since when;
         how many writes and reads failed."""
-        return self._ask("history")
+        return self.child.ask("history")
 
     def kill(self):
-        self.process.kill()
-        self.process.join()
+        self.child.kill()
