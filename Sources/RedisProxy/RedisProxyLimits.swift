@@ -5,8 +5,8 @@ public enum RedisProxyLimits {
     static let copyBytesMax = 16 * 1024
     /// `$-1` and `*-1`, and `_` in RESP3, with their ends of line.
     static let nullReplyBytesMax = 5
-    /// How long the replies that are there wait for the rest of the replies to the same pipeline, to leave with them; and for how many
-    /// clients at a time, because each end of a turn looks at them all.
+    /// How long the replies that are there wait for the rest of the replies to the same pipeline, to leave with them (up to a millisecond
+    /// more where the system has no `epoll_pwait2`); and for how many clients at a time, because each end of a turn looks at them all.
     static let repliesHeldNanosecondsMax: UInt64 = 1_000_000
     static let heldSessionsMax = 128
     /// A value this large is passed on while it still arrives instead of being gathered first; the bytes by which its header is known;

@@ -77,7 +77,8 @@ struct Epoll: ~Copyable {
             var timeout = timespec(
                 tv_sec: Int(nanoseconds / 1_000_000_000), tv_nsec: Int(nanoseconds % 1_000_000_000))
             let count = wait(descriptor, events, eventsMax, &timeout, nil)
-            if count >= 0 || errno != ENOSYS { return max(0, Int(count)) }
+            // Old kernels do not know the call, and old filters of system calls forbid it: with ENOSYS, or with EPERM.
+            if count >= 0 || errno == EINTR { return max(0, Int(count)) }
         }
         let milliseconds = nanoseconds.map { CInt(clamping: $0 / 1_000_000 + ($0 % 1_000_000 == 0 ? 0 : 1)) } ?? -1
         return max(0, Int(LinuxCalls.epollWait(descriptor, events, eventsMax, milliseconds)))

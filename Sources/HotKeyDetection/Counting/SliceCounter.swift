@@ -39,7 +39,8 @@ public struct CounterSlot: Sendable, Hashable {
 ///
 /// where `reads` and `writes` are what was seen since the key came into the table. (Metwally's counter is our sum of the
 /// three.) A key that is not listed had at most `unlistedBound` accesses. Should the names' bytes run out before the
-/// places, keys are given up until the new one fits; the bounds then hold with the smaller k.
+/// places, keys are given up until the new one fits; the bounds then hold with k the fewest keys that stood in the table at any time
+/// since.
 ///
 /// The smallest count is found by a cursor that walks the entries and takes each that stands at the current level; the
 /// level only rises, at most N/k times, and each rise costs one walk of k entries: constant time per access, amortised,
@@ -79,7 +80,7 @@ public final class SliceCounter {
     /// What a key that is not in the table can have at most: the largest cell of ``filter`` that was written.
     private var floor: UInt64 = 0
     /// By hash, at least the accesses of each key that is not in the table. No cell passes ``level``.
-    private let filter: UnsafeMutablePointer<UInt32>
+    private let filter: UnsafeMutablePointer<UInt64>
     private let filterMask: Int
     /// Whether the table was full in this slice.
     private var isFiltering = false
@@ -210,12 +211,12 @@ public final class SliceCounter {
             isFiltering = true
         }
         let cell = cell(of: hash)
-        let error = UInt64(filter[cell])
+        let error = filter[cell]
         let count = error &+ weight
         while true {
             // Also where a name would still fit: whoever comes in weighs more than the level, or it would be none.
             guard count > level else {
-                filter[cell] = UInt32(clamping: count)
+                filter[cell] = count
                 floor = max(floor, count)
                 return -1
             }
@@ -251,7 +252,7 @@ public final class SliceCounter {
             if weight <= level {
                 // Should it come back, what it had is in its cell.
                 let cell = cell(of: table.hash(at: entry))
-                filter[cell] = max(filter[cell], UInt32(clamping: weight))
+                filter[cell] = max(filter[cell], weight)
                 floor = max(floor, weight)
                 table.remove(entry)
                 return

@@ -88,9 +88,11 @@ extension FrontSession {
     /// most, so that a client of which one reply is late does not wait for the others.
     ///
     /// Only what was read together counts as a pipeline. A client that sends on while it waits, as those do that share one connection
-    /// among many callers, always waits for something, and would always be held up.
+    /// among many callers, always waits for something, and would always be held up; so callers whose commands were read together may
+    /// be held for each other, and no others.
     var gainsByWaiting: Bool {
-        !replies.isEmpty && output.readableBytes > 0 && output.readableBytes <= RedisProxyLimits.copyBytesMax
+        !replies.isEmpty && !loop.hasOneNode && output.readableBytes > 0
+            && output.readableBytes <= RedisProxyLimits.copyBytesMax
             && replies.isOldestBehind(newestCommands) && !hasUnflushed && isUndisturbed
     }
 

@@ -300,7 +300,11 @@ final class FrontSession: SocketHandler {
 
     @inline(__always)
     func touch() {
-        guard !isDirty else { return }
+        guard !isDirty else {
+            // Its replies may be held, and this was the last of them: not every way that it comes ends a turn.
+            if replies.isEmpty { loop.eventLoop.requestEndOfTurn() }
+            return
+        }
         isDirty = true
         loop.markDirty(self)
     }

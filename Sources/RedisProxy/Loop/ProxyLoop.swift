@@ -197,6 +197,8 @@ final class ProxyLoop: TurnObserver {
         preparing = nil
         tickTask?.cancel()
         missTimer?.cancel()
+        // What is held for the rest of a pipeline will have no other end of a turn.
+        for session in heldSessions.take() { session.flush() }
         for session in Array(sessions.values) { session.close() }
         hub.shutDown()
         tracking.shutDown()
@@ -208,6 +210,7 @@ final class ProxyLoop: TurnObserver {
         leavingNodes = []
         peers = []
         eventLoop.setObserver(nil)
+        (dirtySessions, dirtyConnections, heldSessions) = (TurnList(), TurnList(), TurnList())
     }
 
     /// Reads the clock; once for each batch of input, not once for each request.
@@ -302,8 +305,8 @@ final class ProxyLoop: TurnObserver {
 
     /// The last reply that it waited for has come.
     func dropDeparted(_ session: Borrowed<FrontSession>) {
-        // `object` counts it until the end of this call, so it does not end while it is used.
-        departed[ObjectIdentifier(session.object)] = nil
+        // It ends when the dictionary has been left, or its end would find it in the middle of a change.
+        withExtendedLifetime(departed.removeValue(forKey: ObjectIdentifier(session.object))) {}
     }
 
     func subscribe(_ session: FrontSession, to channel: String) {

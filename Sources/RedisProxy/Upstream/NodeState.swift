@@ -133,7 +133,7 @@ final class NodeState {
         let lanes = loop.configuration.connectionsPerNode
         let lane = lanes == 1 ? 0 : Int(client % UInt64(lanes))
         let place = version == .resp2 ? lane : lanes + lane
-        // ``shared`` keeps it while `body` runs. A new one may have failed already, and then this call alone keeps it.
+        // ``shared`` keeps it while `body` runs. A new one is kept by this call as well.
         if let connection = borrowedShared[place] { return connection.with(body) }
         return body(openConnection(version, at: place))
     }

@@ -193,8 +193,14 @@ final class UpstreamConnection: SocketHandler {
 
     @inline(__always)
     private func append(_ reply: consuming PendingReply) {
-        // The session has just asked for this, so it is there; from here until `settle` it is kept by its count.
-        if case .client(let session, _) = reply.target { session.with { $0.awaitedReplies &+= 1 } }
+        // The session has just asked for this, so it is there; from here until `settle` it is kept by its count. Nothing asks after its
+        // session has ended, and this does not rely on it.
+        if case .client(let session, _) = reply.target {
+            session.with {
+                $0.awaitedReplies &+= 1
+                if !$0.isConnected { node.loop.keepWhileAwaiting($0) }
+            }
+        }
         pending.append(reply)
         enqueued &+= 1
     }
