@@ -97,6 +97,8 @@ public enum DetectionLimits {
     public static let instantAccessesMin = 20.0
     /// Part of the cool-down that a hot key spends under the leave level before it is shown as cooling.
     public static let coolingDelayShare = 1.0 / 3.0
+    /// Poisson deviations by which a window's writes must pass the ratio for the key to count as write-hot: by less, chance alone does.
+    public static let writeHotDeviations = 2.0
     /// Part of a kind's level under which the key must stay, for a cool-down, to lose that kind.
     public static let kindReturnRatio = 0.5
     /// Part of the cool-down for which a hot key must look like the other one to pass from read to missing or back.

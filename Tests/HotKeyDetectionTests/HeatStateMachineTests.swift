@@ -160,7 +160,17 @@ private struct Scenario {
         // Above half of the ratio it stays write-hot however long.
         scenario.run(60, reads: 3_000, writes: 200)
         scenario.run(30, reads: 3_000, writes: 100)
-        #expect(scenario.log == ["0.1 candidate", "0.2 hot read", "5.6 kind write", "85.5 kind read"])
+        #expect(scenario.log == ["0.1 candidate", "0.2 hot read", "5.7 kind write", "85.5 kind read"])
+    }
+
+    /// A key that is written once in a hundred times has three writes beside twenty reads in some window of a minute.
+    @Test func aFewWritesByChanceMakeNoKeyWriteHot() throws {
+        var scenario = try Scenario { $0.thresholdPerSecond = 50 }
+        scenario.run(5, reads: 200)
+        scenario.run(5, reads: 200, writes: 28)
+        #expect(!scenario.log.contains { $0.contains("write") })
+        scenario.run(5, reads: 200, writes: 40)
+        #expect(scenario.log.last?.hasSuffix("kind write") == true)
     }
 
     @Test func bytesAloneMakeAKeyBigHot() throws {

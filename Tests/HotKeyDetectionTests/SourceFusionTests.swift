@@ -146,7 +146,7 @@ private struct Scene {
         scene.list(
             "flink", .exact, scene.candidate("at", reads: 990, writes: 10),
             scene.candidate("under", reads: 1_100, error: 101), scene.candidate("over", reads: 1_100, error: 100),
-            scene.candidate("write", reads: 1_000, writes: 101), scene.candidate("big", reads: 1, bytes: 100e6))
+            scene.candidate("write", reads: 1_000, writes: 121), scene.candidate("big", reads: 1, bytes: 100e6))
         scene.run(60)
         #expect(
             scene.log == [

@@ -200,7 +200,11 @@ public struct HeatStateMachine: Sendable, Hashable {
     }
 
     static func kind(of sample: HeatSample, rule: DetectionRule) -> HeatKind {
-        if sample.writesPerSecond > rule.writeHotRatio * sample.readsPerSecond { return .write }
+        // By chance alone a window of few accesses has several times the writes of the mean now and then, and of many keys one always.
+        let windowSeconds = Double(rule.windowMilliseconds) / 1e3
+        let expectedWrites = rule.writeHotRatio * sample.readsPerSecond * windowSeconds
+        let chance = DetectionLimits.writeHotDeviations * expectedWrites.squareRoot()
+        if sample.writesPerSecond * windowSeconds > expectedWrites + chance { return .write }
         if sample.missesPerSecond > 0, sample.missesPerSecond >= rule.missingHotRatio * sample.readsPerSecond {
             return .missing
         }
