@@ -205,6 +205,9 @@ private struct Workload {
     mutating func hear(_ delivery: SimulatedEnsemble.Delivery) {
         trace.append(delivery)
         switch delivery {
+        // What is promised is promised to a session. The next one may be cut off before it has heard anything, and then come to a server
+        // that lags: nothing tells that server what the one before had seen.
+        case .connection(let client, .lost): newest[client] = nil
         case .connection: break
         case .watch(_, let call, _):
             events += 1
