@@ -34,7 +34,7 @@ extension ProxyTests {
             MONITOR => stays, PING => stays, RESET => free
             CLIENT GETNAME => free
             CLIENT SETNAME x => free
-            MULTI, CLIENT SETNAME x?, EXEC => stays, RESET => free
+            MULTI, CLIENT SETNAME x?, EXEC => free
             MULTI, CLIENT SETNAME x?, DISCARD => free
             READONLY! => free
             READONLY => stays

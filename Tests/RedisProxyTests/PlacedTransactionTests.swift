@@ -6,6 +6,42 @@ import Testing
 extension ProxyTests {
     /// Transactions before several nodes: all keys on one.
     @Suite struct PlacedTransactions {
+        /// A name that a transaction gives is the agent's to remember; the client is no more tied to the node afterwards than by any other.
+        @Test(arguments: [2, 3])
+        func aNameGivenInATransactionTiesNobody(version: Int) async throws {
+            try await Rig.with { rig in
+                let client = try await rig.client()
+                try await client.command(["HELLO", "\(version)"])
+                let key = rig.key(on: 0, "named\(version)")
+                let elsewhere = rig.key(on: 1, "named\(version)")
+                func transaction(_ name: String, _ end: String) async throws {
+                    for line in ["MULTI", "SET \(key) 1"] { _ = try await client.line(line) }
+                    #expect(try await client.command(["CLIENT", "SETNAME", name]) == .simple("QUEUED"))
+                    _ = try await client.line(end)
+                    #expect(try await client.line("SET \(elsewhere) 2") == .ok)
+                }
+                try await transaction("first", "EXEC")
+                #expect(try await client.line("CLIENT GETNAME") == .text("first"))
+                try await transaction("second", "DISCARD")
+                #expect(try await client.line("CLIENT GETNAME") == .text("first"))
+                try await transaction("no name", "EXEC")
+                #expect(try await client.line("CLIENT GETNAME") == .text("first"))
+                // What it watches is written: nothing is carried out.
+                _ = try await client.line("WATCH \(key)")
+                let other = try await rig.client()
+                _ = try await other.line("SET \(key) 3")
+                try await transaction("third", "EXEC")
+                #expect(try await client.line("CLIENT GETNAME") == .text("first"))
+                // Node and agent mean the same client by it.
+                try await transaction("fourth", "EXEC")
+                _ = try await client.line("WATCH \(elsewhere)")
+                #expect(try await client.line("CLIENT GETNAME") == .text("fourth"))
+                _ = try await client.line("UNWATCH")
+                await client.close()
+                await other.close()
+            }
+        }
+
         @Test(arguments: [2, 3])
         func aTransactionOfOneNodesKeysWorks(_ version: Int) async throws {
             try await Rig.with { rig in

@@ -19,6 +19,8 @@ final class BoundConnection {
     var counts = SubscriptionCounts()
     /// Written by commands that are queued.
     private var transactionWrites = WrittenKeys()
+    /// The name that the client will have when its transaction has been carried out.
+    private var queuedName: [UInt8]?
     /// Written by commands whose replies are switched off.
     private var silentWrites = WrittenKeys()
     private(set) var isSilent = false
@@ -200,11 +202,20 @@ final class BoundConnection {
         case _ where outcome == .queued:
             transactionWrites.formUnion(written)
             written = WrittenKeys()
+            // Any other is refused when its turn comes.
+            if let name = request.hello?.name, name.allSatisfy((UInt8(ascii: "!")...UInt8(ascii: "~")).contains) {
+                queuedName = name
+            }
         case .exec:
             written = transactionWrites.take()
             if state.database == nil { expectedDatabase = nil }
-        case .discard where outcome == .done, .abort: transactionWrites = WrittenKeys()
+            if let name = queuedName, outcome == .done, !reply.isNull { take(name) }
+            queuedName = nil
+        case .discard where outcome == .done, .abort:
+            transactionWrites = WrittenKeys()
+            queuedName = nil
         case .reset where outcome == .done:
+            queuedName = nil
             transactionWrites = WrittenKeys()
             counts = SubscriptionCounts()
             connection.speak(.resp2)
@@ -220,15 +231,18 @@ final class BoundConnection {
                 connection.speak(version)
                 session.change(to: version)
             }
-            if let name = hello.name {
-                session.name = name
-                connection.clientName = name
-            }
+            if let name = hello.name { take(name) }
         }
         // It was not carried out, so it need not cost everybody's local values.
         if written.isEverything, reply.bytes.starts(with: "-ERR unknown command".utf8) { written = WrittenKeys() }
         written.formUnion(silentWrites.take())
         return written
+    }
+
+    /// The node knows the client by this name now.
+    private func take(_ name: [UInt8]) {
+        session.name = name
+        connection.clientName = name
     }
 
     private func helloChange(_ request: BoundRequest) -> CarriedState.Change {

@@ -58,7 +58,8 @@ struct CarriedState {
     mutating func answered(_ change: Change, _ outcome: Outcome, repliesAreOff: Bool = false) {
         if !repliesAreOff { reasons.remove(.silence) }
         if outcome == .queued {
-            if change != .none, change != .unwatch { hasQueuedChange = true }
+            // A name is taken note of by whoever knows what it is.
+            if change != .none, change != .unwatch, change != .name { hasQueuedChange = true }
             return
         }
         switch change {
