@@ -65,14 +65,14 @@ import Testing
             writeHotRatio: 0.9, missingHotRatio: 0.7, action: .cache, copies: 1, copiesByHeat: true,
             replicaReads: true,
             stalenessCapMilliseconds: 10, staleOnErrorCapSeconds: 0, missIntervalMilliseconds: 250,
-            missHoldMilliseconds: 0)
+            missHoldMilliseconds: 750)
         try roundTrip(
             RulesDocument(rules: [other]),
-            #"{"rules":[{"action":"cache","confirmOfSlices":4,"confirmSlices":3,"coolDownSeconds":6,"copies":1,"copiesByHeat":true,"instantMultiple":5,"leaveRatio":0.5,"minimumHotSeconds":7,"missHoldMilliseconds":0,"missIntervalMilliseconds":250,"missingHotRatio":0.7,"pattern":"a","reentrySeconds":8,"replicaReads":true,"staleOnErrorCapSeconds":0,"stalenessCapMilliseconds":10,"thresholdBytesPerSecond":2,"thresholdFloorPerSecond":1,"thresholdPerSecond":1,"thresholdShareOfNode":0.5,"windowMilliseconds":900,"writeHotRatio":0.9}],"schema":1}"#
+            #"{"rules":[{"action":"cache","confirmOfSlices":4,"confirmSlices":3,"coolDownSeconds":6,"copies":1,"copiesByHeat":true,"instantMultiple":5,"leaveRatio":0.5,"minimumHotSeconds":7,"missHoldMilliseconds":750,"missIntervalMilliseconds":250,"missingHotRatio":0.7,"pattern":"a","reentrySeconds":8,"replicaReads":true,"staleOnErrorCapSeconds":0,"stalenessCapMilliseconds":10,"thresholdBytesPerSecond":2,"thresholdFloorPerSecond":1,"thresholdPerSecond":1,"thresholdShareOfNode":0.5,"windowMilliseconds":900,"writeHotRatio":0.9}],"schema":1}"#
         )
         // All fields written out, as earlier versions did, say the same.
         let full =
-            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"copiesByHeat":false,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missHoldMilliseconds":500,"missIntervalMilliseconds":100,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdFloorPerSecond":100,"thresholdPerSecond":1000,"thresholdShareOfNode":0,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
+            #"{"rules":[{"action":"both","confirmOfSlices":3,"confirmSlices":2,"coolDownSeconds":15,"copies":3,"copiesByHeat":false,"instantMultiple":10,"leaveRatio":0.4,"minimumHotSeconds":30,"missHoldMilliseconds":0,"missIntervalMilliseconds":100,"missingHotRatio":0.8,"pattern":"*","reentrySeconds":60,"replicaReads":false,"staleOnErrorCapSeconds":60,"stalenessCapMilliseconds":1000,"thresholdBytesPerSecond":67108864,"thresholdFloorPerSecond":100,"thresholdPerSecond":1000,"thresholdShareOfNode":0,"windowMilliseconds":1000,"writeHotRatio":0.1}],"schema":1}"#
         #expect(try RegistryCodec.decode(RulesDocument.self, from: Array(full.utf8), source: "node") == RulesDocument())
     }
 
@@ -136,6 +136,9 @@ import Testing
             #"{"schema":1,"rules":[{"pattern":"*","thresholdPerSecond":50,"thresholdShareOfNode":0.1}]}"#,
             .invalidValue,
             "rules[0].thresholdFloorPerSecond")
+        expect(
+            RulesDocument.self, #"{"schema":1,"rules":[{"pattern":"*","missHoldMilliseconds":99}]}"#, .invalidValue,
+            "rules[0].missIntervalMilliseconds")
         expect(
             RulesDocument.self, #"{"schema":1,"rules":[{"pattern":"*","missingHotRatio":0}]}"#, .invalidValue,
             "rules[0].missingHotRatio")

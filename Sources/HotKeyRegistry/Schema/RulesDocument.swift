@@ -94,7 +94,7 @@ public struct Rule: Codable, Sendable, Hashable {
     public var staleOnErrorCapSeconds: Double
     /// Of a hot key whose value is gone one read an interval, at each agent, is told so; the others wait for the value …
     public var missIntervalMilliseconds: Int
-    /// … so long at most; 0 for not at all.
+    /// … so long at most, and not less than the interval; 0 for not at all: every read is told.
     public var missHoldMilliseconds: Int
 
     public init(
@@ -106,7 +106,7 @@ public struct Rule: Codable, Sendable, Hashable {
         missingHotRatio: Double = 0.8, action: Action = .both, copies: Int = 3, copiesByHeat: Bool = false,
         replicaReads: Bool = false,
         stalenessCapMilliseconds: Int = 1_000,
-        staleOnErrorCapSeconds: Double = 60, missIntervalMilliseconds: Int = 100, missHoldMilliseconds: Int = 500
+        staleOnErrorCapSeconds: Double = 60, missIntervalMilliseconds: Int = 100, missHoldMilliseconds: Int = 0
     ) {
         self.pattern = pattern
         self.thresholdPerSecond = thresholdPerSecond
@@ -240,6 +240,10 @@ extension Rule: Validating {
         try require(
             missIntervalMilliseconds, in: RegistryLimits.missIntervalMillisecondsRange, "missIntervalMilliseconds")
         try require(missHoldMilliseconds, in: 0...RegistryLimits.missHoldMillisecondsMax, "missHoldMilliseconds")
+        // Held for less than an interval, nearly all would be let go before the second turn.
+        try require(
+            missHoldMilliseconds == 0 || missIntervalMilliseconds <= missHoldMilliseconds, "missIntervalMilliseconds",
+            expected: "at most missHoldMilliseconds, \(missHoldMilliseconds)", found: "\(missIntervalMilliseconds)")
     }
 }
 
