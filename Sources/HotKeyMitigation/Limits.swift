@@ -39,6 +39,8 @@ public enum HotKeyMitigationLimits {
     // Values that are gone
     /// Commands whose value an agent remembers to have seen: a hot set's keys, each read in a few ways.
     public static let missCommandsMax = 20_000
+    /// … and of one key, so that the fields of one large hash do not take the room of all.
+    public static let missCommandsPerKeyMax = 8
     /// Reads that one event loop holds at once.
     public static let missReadsMax = 4_096
     /// How long reads are held for a value that does not come back; it was deleted for good then, as it seems, …

@@ -26,9 +26,10 @@ extension ProxyTests {
         /// A key whose value both loops have seen and is gone now, and whose turn somebody has had: every other read is held.
         private static func withLostKey(
             _ name: String, interval: UInt64 = long, hold: UInt64 = long, clients count: Int = 4,
+            nodes: [RedisServer]? = nil, isTracking: Bool = false,
             _ body: (Rig, String, [RedisTestClient]) async throws -> Void
         ) async throws {
-            try await Rig.with { rig in
+            try await Rig.with(nodes: nodes, isTracking: isTracking) { rig in
                 let key = rig.key(on: 0, name)
                 var clients: [RedisTestClient] = []
                 for number in 0..<count { clients.append(try await rig.client(onLoop: number % 2)) }
@@ -142,6 +143,39 @@ extension ProxyTests {
             }
         }
 
+        /// A read that is carried out anew after a write does not join one that home may have answered before it (``TrackedFill``).
+        @Test func whoWaitsForATrackedReadIsNotToldOfBeforeAWrite() async throws {
+            let nodes = try await Rig.startNodes(2)
+            try await Self.withLostKey("joined", clients: 8, nodes: nodes, isTracking: true) { rig, key, clients in
+                let (held, writer, late) = (clients[1], clients[3], clients[5])
+                for round in 1...8 {
+                    if round > 1 { try await writer.command("DEL", key) }
+                    try await held.send(["GET", key])
+                    try await Self.awaitHeld(rig, key, UInt64(round))
+                    // Home takes the owner's read first and then the write …
+                    _ = try await rig.direct(0, "CLIENT", "PAUSE", "90", "ALL")
+                    let reads = try await rig.server.statistics().hotHomeReads
+                    try await clients[0].send(raw: encode(["GET", key]) + encode(["PING"]))
+                    while try await rig.server.statistics().hotHomeReads == reads { await Task.yield() }
+                    // … whose event loop hears of it while the owner is held up. It is held up once more before it sees what its read has
+                    // brought, but not before it has taken note of the write. What must hold does so at any pace.
+                    let stalls = AgentStub.stalls.with { $0 }
+                    try await clients[2].send(["HK.STALL", "130"])
+                    while AgentStub.stalls.with({ $0 }) == stalls { await Task.yield() }
+                    try await clients[4].send(["HK.STALL", "150"])
+                    try await writer.send(["SET", key, "v\(round)"])
+                    #expect(try await writer.receive() == .ok)
+                    try await late.send(raw: encode(["GET", key]) + encode(["PING"]))
+                    #expect(try await late.receive() == .text("v\(round)"))
+                    #expect(try await held.receive() == .text("v\(round)"))
+                    _ = try await late.receive()
+                    for _ in 0..<2 { _ = try await clients[0].receive() }
+                    for client in [clients[2], clients[4]] { _ = try await client.receive() }
+                }
+            }
+            for node in nodes { await node.stop() }
+        }
+
         /// A delete is news, too, and nothing comes of it.
         @Test func whatIsNewsAndNoValueHoldsThemAgain() async throws {
             try await Self.withLostKey("news") { rig, key, clients in
@@ -154,12 +188,14 @@ extension ProxyTests {
             }
         }
 
-        @Test func nobodyIsHeldLongerThanTheRuleSays() async throws {
+        @Test func aHeldReadIsLetGoWhenItsTimeIsOver() async throws {
             try await Self.withLostKey("bounded", hold: 300) { rig, key, clients in
                 let since = ContinuousClock.now
                 for client in clients.dropFirst() { try await client.send(["GET", key]) }
                 for client in clients.dropFirst() { #expect(try await client.receive().isNull) }
-                #expect(ContinuousClock.now - since >= .milliseconds(280))
+                let waited = ContinuousClock.now - since
+                // Not by the next turn, which is far off.
+                #expect(waited >= .milliseconds(280) && waited < .milliseconds(Self.long / 2), "\(waited)")
                 let statistics = try await rig.server.statistics()
                 #expect(statistics.missesLetGo == 3 && statistics.missTurns == 1 && statistics.missesHeld == 3)
             }
@@ -204,19 +240,45 @@ extension ProxyTests {
             }
         }
 
-        /// Several reads of one client wait together, as one pipeline does.
-        @Test func aPipelineOfReadsIsHeldAsOne() async throws {
+        /// Of several commands in one go only the last may be held: the others would hold up what is behind them.
+        @Test(arguments: [0, 1])
+        func aPipelineIsNotHeld(_ number: Int) async throws {
             try await Self.withLostKey("together") { rig, key, clients in
                 let other = rig.key(on: 1, "beside")
-                try await clients[0].command("SET", other, "o")
-                let mget = ["MGET", key, other]
-                try await clients[1].send(raw: encode(["GET", key]) + encode(["GET", other]) + encode(mget))
-                try await Self.awaitHeld(rig, key, 2)
+                try await clients[2].command("SET", other, "o")
+                // On this one's event loop another is held already.
+                try await clients[2].send(["GET", key])
+                try await Self.awaitHeld(rig, key, 1)
+                let client = clients[number]
+                try await client.send(raw: encode(["GET", key]) + encode(["GET", other]))
+                #expect(try await client.receive().isNull)
+                #expect(try await client.receive() == .text("o"))
+                #expect(try await rig.server.statistics().missTurns == 1)
+                try await client.send(raw: encode(["GET", other]) + encode(["GET", key]))
+                #expect(try await client.receive() == .text("o"))
+                // Beside another one the first was held, too, until what is behind it was looked at.
+                try await Self.awaitHeld(rig, key, number == 0 ? 3 : 2)
+                try await clients[3].command("SET", key, "v")
+                #expect(try await client.receive() == .text("v"))
+                #expect(try await clients[2].receive() == .text("v"))
+            }
+        }
+
+        /// Each would hold what the other waits for.
+        @Test func partsOfAnMGETAreNotHeld() async throws {
+            try await Self.withLostKey("split") { rig, key, clients in
+                let other = rig.key(on: 1, "beside")
+                try await clients[2].command("SET", other, "o")
+                try await clients[2].send(["GET", key])
+                try await Self.awaitHeld(rig, key, 1)
+                for client in clients[0...1] {
+                    #expect(try await client.command("MGET", key, other) == .array([.nullBulk, .text("o")]))
+                    #expect(try await client.command("MGET", other, key) == .array([.text("o"), .nullBulk]))
+                }
                 try await clients[0].command("SET", key, "v")
-                #expect(try await clients[1].receive() == .text("v"))
-                #expect(try await clients[1].receive() == .text("o"))
-                #expect(try await clients[1].receive() == .array([.text("v"), .text("o")]))
-                #expect(try await rig.server.statistics().missesLetGo == 0)
+                #expect(try await clients[2].receive() == .text("v"))
+                let statistics = try await rig.server.statistics()
+                #expect(statistics.missesHeld == 1 && statistics.missTurns == 1)
             }
         }
 
@@ -231,12 +293,15 @@ extension ProxyTests {
                 #expect(try await clients[4].receive().isNull)
                 try await eventually("they are gone") { try await rig.server.statistics().clientsConnected <= 5 }
                 try await eventually("somebody has had the next turn") {
-                    try await rig.server.statistics().missTurns == 2
+                    try await rig.server.statistics().missTurns >= 2
                 }
                 try await clients[0].command("SET", key, "v")
                 var replies: [RedisTestValue] = []
                 for client in clients[5...7] { replies.append(try await client.receive()) }
-                #expect(replies.count { $0.isNull } == 1 && replies.count { $0 == .text("v") } == 2, "\(replies)")
+                // Each turn after the first went to one of these.
+                let told = try await rig.server.statistics().missTurns - 1
+                #expect(replies.count { $0.isNull } == told, "\(replies)")
+                #expect(replies.count { $0 == .text("v") } == 3 - told, "\(replies)")
             }
         }
 

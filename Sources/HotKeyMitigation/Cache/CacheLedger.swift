@@ -27,6 +27,9 @@ struct CacheLedger {
         var replyBytes = 0
         /// The serial of the fill under way; 0 is none.
         var fill: UInt64 = 0
+        /// With a fill under way, the oldest one since the entry's key was last known to have changed: newer ones took its place because
+        /// it took too long.
+        var oldestFill: UInt64 = 0
         var fillStartedAt: UInt64 = 0
         var requestSentAt: UInt64 = 0
         /// For ``CacheLedger/origin(index:command:protocolVersion:)``: what the reply may have been old when its request was sent, and the
@@ -176,6 +179,7 @@ struct CacheLedger {
 
     private mutating func startFill(_ entry: Int, _ now: UInt64) -> FillToken {
         lastSerial += 1
+        if entries[entry].fill == 0 { entries[entry].oldestFill = lastSerial }
         entries[entry].fill = lastSerial
         entries[entry].fillStartedAt = now
         return FillToken(entry: Int32(entry), serial: lastSerial)
@@ -188,6 +192,13 @@ struct CacheLedger {
 
     @usableFromInline
     func isCurrent(_ token: FillToken) -> Bool { entry(of: token) != nil }
+
+    @usableFromInline
+    func isWithoutNews(since token: FillToken) -> Bool {
+        let entry = Int(token.entry)
+        guard entries.indices.contains(entry), entries[entry].fill != 0 else { return false }
+        return entries[entry].oldestFill...entries[entry].fill ~= token.serial
+    }
 
     /// The entry that the reply goes to, or nil when it is not kept.
     @usableFromInline
@@ -234,6 +245,11 @@ struct CacheLedger {
         guard let entry = entry(of: token) else { return }
         entries[entry].fill = 0
         if !entries[entry].hasReply { free(entry) }
+    }
+
+    @usableFromInline
+    mutating func foundNothing(_ token: FillToken) {
+        if let entry = entry(of: token) { free(entry) }
     }
 
     private func refreshAfter(_ lifetime: UInt64, salt: UInt64) -> UInt64 {

@@ -102,6 +102,19 @@ public struct LocalCache<Reply> {
     @inlinable
     public func isCurrent(_ token: FillToken) -> Bool { ledger.isCurrent(token) }
 
+    /// As ``isCurrent(_:)``, and also where nothing but a newer fill of the same command has ended this one, because it took longer than the
+    /// local lifetime, and is itself under way: what this one brings is still no older than what is known of the key.
+    @inlinable
+    public func isWithoutNews(since token: FillToken) -> Bool { ledger.isWithoutNews(since: token) }
+
+    /// Ends a fill that has found no value, which is not to be kept: also the reply of before goes, for `staleValue` too. What is kept of the
+    /// key's other commands stays. A fill that has ended changes nothing.
+    @inlinable
+    public mutating func foundNothing(_ token: FillToken) {
+        ledger.foundNothing(token)
+        dropFreed()
+    }
+
     /// Ends a fill without a reply. The next look-up starts another. An old reply stays for `staleValue`.
     @inlinable
     public mutating func fillFailed(_ token: FillToken) {

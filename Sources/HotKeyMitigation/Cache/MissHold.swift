@@ -6,8 +6,8 @@
 /// held, so no write that was acknowledged meanwhile can be missed.
 ///
 /// What it promises:
-/// - **Nobody is held past its deadline**, if ``due(now:)`` is called at ``nextDue``; however often it leaves and comes back, it
-///   keeps the deadline that it came with.
+/// - **Nobody is held past its deadline**, if ``due(now:)`` is called at ``nextDue``; however often it leaves and comes back with the
+///   deadline that it came with, which its driver hands back. The read that answers it takes its time beyond that.
 /// - **Bounded**: at most `HotKeyMitigationLimits.missReadsMax` reads; who comes then is not held.
 ///
 /// Times are nanoseconds of one monotonic clock. Used from one event loop.

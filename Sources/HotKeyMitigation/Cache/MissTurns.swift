@@ -10,7 +10,7 @@
 ///   to be told at once that there is none.
 /// - **Nor for what nobody makes.** A value that has not come back within `HotKeyMitigationLimits.missEpisodeNanosecondsMax` was deleted
 ///   for good, as it seems: everybody is free then, and for `HotKeyMitigationLimits.missRestNanoseconds` also when it goes again.
-/// - **Bounded**: what goes beyond `HotKeyMitigationLimits.missCommandsMax` commands is free.
+/// - **Bounded**: what goes beyond `HotKeyMitigationLimits.missCommandsMax` commands, and `missCommandsPerKeyMax` of a key, is free.
 ///
 /// Times are nanoseconds of one monotonic clock. Used from one event loop, on behalf of all.
 public struct MissTurns: Sendable {
@@ -33,6 +33,7 @@ public struct MissTurns: Sendable {
     }
 
     private var states: [[UInt8]: State] = [:]
+    private var known = CommandsByKey()
 
     public init() {}
 
@@ -42,7 +43,7 @@ public struct MissTurns: Sendable {
     /// - Returns: whether it was gone, so that reads may be held for it.
     public mutating func valueSeen(_ command: [UInt8], of key: [UInt8]) -> Bool {
         guard var state = states[command] else {
-            if states.count < HotKeyMitigationLimits.missCommandsMax { states[command] = State(key: key) }
+            if known.insert(command, of: key) { states[command] = State(key: key) }
             return false
         }
         let wasGone = state.goneSince != nil
@@ -89,5 +90,31 @@ public struct MissTurns: Sendable {
     /// Forgets what is known of keys that are hot no more.
     public mutating func keep(where isHot: (_ key: [UInt8]) -> Bool) {
         states = states.filter { isHot($0.value.key) }
+        known = CommandsByKey()
+        for (command, state) in states { _ = known.insert(command, of: state.key) }
+    }
+}
+
+/// Commands that have brought a value, so many of a key and in all.
+public struct CommandsByKey: Sendable {
+    private var commands: [[UInt8]: Set<[UInt8]>] = [:]
+    public private(set) var count = 0
+
+    public init() {}
+
+    /// - Returns: whether it is new and there was room for it.
+    public mutating func insert(_ command: [UInt8], of key: [UInt8]) -> Bool {
+        guard count < HotKeyMitigationLimits.missCommandsMax else { return false }
+        guard commands[key]?.count ?? 0 < HotKeyMitigationLimits.missCommandsPerKeyMax,
+            commands[key, default: []].insert(command).inserted
+        else { return false }
+        count += 1
+        return true
+    }
+
+    public mutating func remove(_ command: [UInt8], of key: [UInt8]) {
+        guard commands[key]?.remove(command) != nil else { return }
+        if commands[key]!.isEmpty { commands[key] = nil }
+        count -= 1
     }
 }

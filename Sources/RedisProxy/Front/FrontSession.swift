@@ -151,7 +151,6 @@ final class FrontSession: SocketHandler {
         loop.updateNow()
         activeAt = loop.now
         newestCommands = replies.nextSlot
-        letGoMisses()
         process(&buffer)
         unread.keep(buffer)
         if !mayReadMore { adjustReading() }
@@ -159,7 +158,10 @@ final class FrontSession: SocketHandler {
 
     /// Reads from the socket, or lets the client wait.
     private func adjustReading() {
-        connection?.setReading(mayReadMore && (!isDraining || upload != nil))
+        let reads = mayReadMore && (!isDraining || upload != nil)
+        // What everybody waits for may be what is not read.
+        if !reads { letGoMisses() }
+        connection?.setReading(reads)
     }
 
     func writabilityChanged(_ isWritable: Bool) {
@@ -185,9 +187,11 @@ final class FrontSession: SocketHandler {
         touch()
     }
 
-    /// Whether it may be left waiting for a value that is gone: it waits for nothing else, and nothing of its own behind that.
-    var mayBeHeld: Bool {
-        connection != nil && !isHalted && !isEnding && !isInputClosed && upload == nil && hotWritesUnderWay == 0
+    /// Whether a command may be left waiting for a value that is gone: nothing of its client's is behind it, and whatever comes would be
+    /// read.
+    func mayBeHeld(for slot: UInt32) -> Bool {
+        connection != nil && replies.nextSlot == slot &+ 1 && unread.isEmpty && mayReadMore && !isEnding
+            && !isInputClosed && upload == nil && hotWritesUnderWay == 0
     }
 
     @inline(__always)
@@ -218,6 +222,7 @@ final class FrontSession: SocketHandler {
 
     private func process(_ buffer: inout ByteBuffer) {
         while buffer.readableBytes > 0, mayReadMore, !isEnding {
+            letGoMisses()
             if upload != nil {
                 do {
                     buffer.moveReaderIndex(forwardBy: try buffer.withUnsafeReadableBytes { try continueUpload($0) })

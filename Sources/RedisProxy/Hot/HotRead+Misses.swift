@@ -23,8 +23,9 @@ extension HotRead {
         // Its client's writes wait for it, as they do for one that is held.
         strays()
         loop.askForTurn(
-            command, intervalNanoseconds: policy.missIntervalNanoseconds, wantsTurn: hasClientToHold(token)
+            command, of: key, intervalNanoseconds: policy.missIntervalNanoseconds, wantsTurn: hasClientToHold(token)
         ) { [self] turn in
+            guard !loop.isShutDown else { return giveUp(token) }
             switch turn {
             case .free: answer(bytes, reply, sentAt, ageNanosecondsMax)
             case .wait(let until): foundNothing(token, reply, askAt: until)
@@ -35,6 +36,14 @@ extension HotRead {
         }
     }
 
+    /// The loop has been shut down meanwhile: there are no nodes any more, and nobody who waits.
+    private func giveUp(_ token: FillToken) {
+        for read in loop.takeWaiting(token) { read.sink.fail(ProxyLoop.shutDownText) }
+        if isAstray { sink.session?.readsAstray -= 1 }
+        isAstray = false
+        sink.fail(ProxyLoop.shutDownText)
+    }
+
     /// Whether somebody waits for this who could be held, and so could be given a turn.
     private func hasClientToHold(_ token: FillToken) -> Bool {
         Self.mayBeHeld(sink, standing)
@@ -42,7 +51,7 @@ extension HotRead {
     }
 
     private static func mayBeHeld(_ sink: ReplySink, _ standing: MissStanding) -> Bool {
-        standing.mayBeHeld && sink.session?.mayBeHeld == true
+        standing.mayBeHeld && sink.mayBeHeld
     }
 
     /// Those who are not to be held are told what is found at once, before anything else is asked. Their own writes may be on their way
@@ -69,19 +78,18 @@ extension HotRead {
     /// Where the answer to whose turn it is took its time, a write may have been acknowledged since the reply was read, and has ended the
     /// token. Then nothing of what was found is told (``HeldMiss``).
     private func foundNothing(_ token: FillToken, _ reply: ByteBuffer, askAt: UInt64, hasTurn: Bool = false) {
-        let isOutdated = !loop.cache.isCurrent(token)
+        let isOutdated = !loop.cache.isWithoutNews(since: token)
         var reads = loop.takeWaiting(token)
         if isAstray { sink.session?.readsAstray -= 1 }
         isAstray = false
         // Its reply has been counted when it came.
         reads.insert(WaitingRead(sink: sink, counter: 0, standing: standing), at: 0)
-        // Not kept; and a value that is being refreshed is gone, too.
-        loop.cache.fillFailed(token)
-        if !isOutdated, let index = loop.hotIndex(of: key) { loop.cache.expire(index: index) }
+        // Not kept; and a value that is being refreshed is gone, also for when home is down.
+        loop.cache.foundNothing(token)
         var isTurnLeft = hasTurn
         for read in reads {
             if isOutdated {
-                if !read.sink.isNobody { loop.read(question, read) }
+                if !read.sink.isNobody { loop.readAnew(question, read) }
                 continue
             }
             if isTurnLeft, Self.mayBeHeld(read.sink, read.standing) {

@@ -18,14 +18,17 @@ import SocketIO
 ///     the read finds nothing and is held; a write of v is carried out and acknowledged; the read's time is over: "nothing"
 ///
 /// Each that leaves is carried out anew, and it leaves when a write drops its key on its loop, which is before the write is acknowledged.
-/// The one that is told at once, because its turn comes at once, asks another loop first, and a write may be acknowledged meanwhile:
+/// It leaves by the way that every read takes, under a token of its own, and not before the owner of the tracking connections has the
+/// drop before it (`ProxyLoop.dropEverywhere`). The one that is told at once, because its turn comes at once, asks another loop first,
+/// and a write may be acknowledged meanwhile:
 ///
 ///     the read finds nothing, and asks; a write of v drops the key on this loop and is acknowledged; the turn is granted: "nothing"
 ///
 /// So its fill's token is looked at again (``HotRead``): the drop has ended it, and the read is carried out anew.
 ///
 /// **Guarantee 2** (nothing older than the staleness cap): that there is no value is not kept while reads are held for it, and what
-/// answers a held read was asked for after the read came.
+/// answers a held read is what any read gets that comes when it leaves: of a read that was sent then, or that was under way for less than
+/// the local lifetime.
 ///
 /// **Order.** A client that has a read held counts as one whose read may come back from another place (``FrontSession/readsAstray``): its
 /// own writes of hot keys wait for the reply. They would wait for the one thing that they are to bring:
@@ -33,8 +36,12 @@ import SocketIO
 ///     GET k, SET k in one go: the GET is held, the SET waits behind it; everyone waits for somebody to SET k
 ///
 /// So a client that waits for its replies before more of its commands are carried out is not held, nor one that has ended its side. And
-/// a client that goes on sending has more to do than to wait for this read (a connection that many share has): what of its is held is let
-/// go as soon as more comes from it.
+/// a client that goes on sending has more to do than to wait for this read (a connection that many share has): only the newest command
+/// of a client is held, while nothing else of it has come and more could be read of it, and it is let go as soon as more comes. The parts
+/// of a command over several nodes are not held, because they would wait for each other:
+///
+///     MGET a b of one client, and MGET b a of another, and both are gone: the first is told of a and held for b, the second told of b and
+///     held for a; nobody asks the database for either
 struct HeldMiss {
     let question: HotQuestion
     let counter: UInt64
@@ -46,13 +53,22 @@ struct HeldMiss {
 enum MissStanding {
     /// Nothing has been done with it.
     case fresh
-    /// It has been held, and may be until then.
-    case held(until: UInt64)
+    /// It has been carried out more than once, and may be held until then.
+    case bounded(until: UInt64, hasBeenHeld: Bool)
     /// It is told what it finds.
     case settled(hasTurn: Bool)
 
     var mayBeHeld: Bool { if case .settled = self { false } else { true } }
     var isFresh: Bool { if case .fresh = self { true } else { false } }
+    var hasBeenHeld: Bool { if case .bounded(_, true) = self { true } else { false } }
+}
+
+extension ReplySink {
+    /// Whether it may be left waiting for a value that is gone.
+    var mayBeHeld: Bool {
+        guard case .slot(let session, let slot) = self else { return false }
+        return session.mayBeHeld(for: slot)
+    }
 }
 
 extension ProxyLoop {
@@ -66,22 +82,19 @@ extension ProxyLoop {
 
     /// Holds a read; false when it may not be, or there are too many.
     func hold(_ read: WaitingRead, _ question: HotQuestion, askAt: UInt64) -> Bool {
-        guard let session = read.sink.session, read.standing.mayBeHeld, session.mayBeHeld,
+        guard let session = read.sink.session, read.standing.mayBeHeld, read.sink.mayBeHeld,
             let index = hotIndex(of: question.key), table[index].holdsMisses
         else { return false }
-        let deadline: UInt64
-        if case .held(let until) = read.standing {
-            deadline = until
-        } else {
-            deadline = now + table[index].missHoldNanoseconds
-        }
+        var deadline = now + table[index].missHoldNanoseconds
+        if case .bounded(let until, _) = read.standing { deadline = until }
+        guard now < deadline else { return false }
         let held = HeldMiss(question: question, counter: read.counter, sink: read.sink, deadline: deadline)
         guard
             missHold.hold(held, of: question.command, key: question.key, deadline: deadline, askAt: askAt)
         else { return false }
         session.readsAstray += 1
         session.missesHeld += 1
-        if read.standing.isFresh {
+        if !read.standing.hasBeenHeld {
             statistics.missesHeld &+= 1
             missesHeld[index] &+= 1
         }
@@ -119,7 +132,7 @@ extension ProxyLoop {
             letGo(reads)
         case .ask(let command, let key):
             let interval = missPolicy(of: key)?.missIntervalNanoseconds ?? 0
-            askForTurn(command, intervalNanoseconds: interval, wantsTurn: true) { [self] answer in
+            askForTurn(command, of: key, intervalNanoseconds: interval, wantsTurn: true) { [self] answer in
                 switch missHold.answered(answer, of: command, intervalNanoseconds: interval, now: now) {
                 case .nothing: break
                 case .letGo(let reads): letGo(reads)
@@ -157,16 +170,20 @@ extension ProxyLoop {
         letGo(missHold.release { missPolicy(of: $0) == nil })
     }
 
-    /// There is news of a key.
-    func readMissesAgain(key: [UInt8]) {
+    /// There is news of these keys, and every event loop has it or is going to have it before what this one hands it.
+    func readMissesAgain(keys: [[UInt8]]) {
         guard !missHold.isEmpty else { return }
-        for read in missHold.release(key: key) { readAgain(read, .held(until: read.deadline)) }
+        for key in keys { readAgain(missHold.release(key: key)) }
     }
 
     /// A read has found a value, or its places have failed.
     func readMissesAgain(command: [UInt8]) {
         guard !missHold.isEmpty else { return }
-        for read in missHold.release(command) { readAgain(read, .held(until: read.deadline)) }
+        readAgain(missHold.release(command))
+    }
+
+    private func readAgain(_ reads: [HeldMiss]) {
+        for read in reads { readAgain(read, .bounded(until: read.deadline, hasBeenHeld: true)) }
     }
 
     private func readAgain(_ read: HeldMiss, _ standing: MissStanding) {
@@ -177,8 +194,27 @@ extension ProxyLoop {
         self.read(read.question, WaitingRead(sink: read.sink, counter: read.counter, standing: standing))
     }
 
+    /// Carries out a read anew that has been overtaken by news. That may come again and again:
+    ///
+    ///     the read finds nothing, and asks whose turn it is; a write drops its key; it is carried out anew, finds nothing, asks, …
+    ///
+    /// so from the first time on it has as long as one that is held, and after that it is told what it finds.
+    func readAnew(_ question: HotQuestion, _ read: WaitingRead) {
+        let standing: MissStanding
+        switch read.standing {
+        case .fresh:
+            let longest = missPolicy(of: question.key)?.missHoldNanoseconds ?? 0
+            standing = .bounded(until: now + longest, hasBeenHeld: false)
+        case .bounded(let until, _) where now >= until: standing = .settled(hasTurn: false)
+        case .bounded, .settled: standing = read.standing
+        }
+        self.read(question, WaitingRead(sink: read.sink, counter: read.counter, standing: standing))
+    }
+
     /// Carries out a read that came earlier.
     func read(_ question: HotQuestion, _ read: WaitingRead) {
+        // Another loop's answer came after the end: there are no nodes any more, and nobody who waits.
+        guard !isShutDown else { return read.sink.fail(Self.shutDownText) }
         question.command.withUnsafeBytes { command in
             if let index = hotIndex(of: question.key) {
                 readHot(
@@ -194,21 +230,25 @@ extension ProxyLoop {
         }
     }
 
+    static let shutDownText = "ERR the agent has been shut down"
+
     // MARK: Turns, which the first event loop gives
 
     /// Asks whose turn it is; `then` is called on this loop, with ``now`` up to date, on the first one at once.
     func askForTurn(
-        _ command: [UInt8], intervalNanoseconds: UInt64, wantsTurn: Bool, then: @escaping (MissTurns.Answer) -> Void
+        _ command: [UInt8], of key: [UInt8], intervalNanoseconds: UInt64, wantsTurn: Bool,
+        then: @escaping (MissTurns.Answer) -> Void
     ) {
         guard index > 0 else {
-            return then(turn(command, intervalNanoseconds: intervalNanoseconds, wantsTurn: wantsTurn))
+            return then(turn(command, of: key, intervalNanoseconds: intervalNanoseconds, wantsTurn: wantsTurn))
         }
         guard let owner = peers.first else { return then(.free) }
         let asker = NIOLoopBound((loop: self, then: then), eventLoop: eventLoop)
         let eventLoop = eventLoop
         owner.eventLoop.execute {
             owner.value.updateNow()
-            let answer = owner.value.turn(command, intervalNanoseconds: intervalNanoseconds, wantsTurn: wantsTurn)
+            let answer = owner.value.turn(
+                command, of: key, intervalNanoseconds: intervalNanoseconds, wantsTurn: wantsTurn)
             eventLoop.execute {
                 asker.value.loop.updateNow()
                 asker.value.then(answer)
@@ -216,19 +256,21 @@ extension ProxyLoop {
         }
     }
 
-    private func turn(_ command: [UInt8], intervalNanoseconds: UInt64, wantsTurn: Bool) -> MissTurns.Answer {
+    private func turn(
+        _ command: [UInt8], of key: [UInt8], intervalNanoseconds: UInt64, wantsTurn: Bool
+    ) -> MissTurns.Answer {
         var isFirst = false
         let answer = missTurns.missed(
             command, intervalNanoseconds: intervalNanoseconds, wantsTurn: wantsTurn, now: now, isFirst: &isFirst)
-        if isFirst { onEveryLoop { $0.valuesTold.remove(command) } }
+        if isFirst { onEveryLoop { $0.valuesTold.remove(command, of: key) } }
         return answer
     }
 
-    /// A fill has brought a value. The first event loop is told once, and once more after it was gone.
+    /// A fill has brought a value. The first event loop is told once, and once more after it was gone; where there is no room to note that
+    /// it was told, not at all.
     func noteValue(_ command: [UInt8], of key: [UInt8]) {
         readMissesAgain(command: command)
-        guard !valuesTold.contains(command) else { return }
-        if valuesTold.count < HotKeyMitigationLimits.missCommandsMax { valuesTold.insert(command) }
+        guard valuesTold.insert(command, of: key) else { return }
         guard index > 0 else { return valueSeen(command, of: key) }
         peers.first?.eventLoop.execute { [owner = peers.first!] in owner.value.valueSeen(command, of: key) }
     }
@@ -243,7 +285,7 @@ extension ProxyLoop {
 
     /// Another table is served: what was seen of keys that are not in it any more is forgotten.
     func keepMissTurns() {
-        valuesTold = []
+        valuesTold = CommandsByKey()
         // Of keys that are only observed the table says nothing.
         if mode != .observe { missTurns.keep { missPolicy(of: $0) != nil } }
     }

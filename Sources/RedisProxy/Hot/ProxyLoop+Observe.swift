@@ -24,7 +24,8 @@ extension ProxyLoop {
         guard known.isGet, let table = observed?.table, let index = table.index(of: key, hash: hash),
             table[index].holdsMisses
         else { return nil }
-        return ObservedMiss(loop: self, policy: table[index], sink: sink)
+        return ObservedMiss(
+            loop: self, key: table[index].key, intervalNanoseconds: table[index].missIntervalNanoseconds, sink: sink)
     }
 
     /// What is observed from now on: the hot set, where it is not acted on.
@@ -40,12 +41,14 @@ extension ProxyLoop {
 /// A `GET` of a hot key on its way home while the fleet only observes. Each event loop gives turns of its own then.
 final class ObservedMiss: UpstreamRequest {
     private let loop: ProxyLoop
-    private let policy: HotKeyPolicy
+    private let key: [UInt8]
+    private let intervalNanoseconds: UInt64
     private let sink: ReplySink
 
-    init(loop: ProxyLoop, policy: HotKeyPolicy, sink: ReplySink) {
+    init(loop: ProxyLoop, key: [UInt8], intervalNanoseconds: UInt64, sink: ReplySink) {
         self.loop = loop
-        self.policy = policy
+        self.key = key
+        self.intervalNanoseconds = intervalNanoseconds
         self.sink = sink
     }
 
@@ -53,11 +56,10 @@ final class ObservedMiss: UpstreamRequest {
         if reply.isNull {
             var isFirst = false
             let answer = loop.missTurns.missed(
-                policy.key, intervalNanoseconds: policy.missIntervalNanoseconds, wantsTurn: true, now: loop.now,
-                isFirst: &isFirst)
+                key, intervalNanoseconds: intervalNanoseconds, wantsTurn: true, now: loop.now, isFirst: &isFirst)
             if case .wait = answer { loop.statistics.observedMissesHeld &+= 1 }
         } else if !reply.isError {
-            _ = loop.missTurns.valueSeen(policy.key, of: policy.key)
+            _ = loop.missTurns.valueSeen(key, of: key)
         }
         sink.deliver(reply)
     }

@@ -220,9 +220,19 @@ extension ProxyLoop {
         if sendForCopy(words, to: node, request) != nil { done(false) }
     }
 
+    /// Held reads are carried out anew only when the drop is on its way to the owner of the tracking connections. Before,
+    ///
+    ///     the owner has asked home for k, and home has said that there is nothing; a write of v is carried out, and k dropped here; a
+    ///     held read of k is carried out anew and handed to the owner, who has not dropped k, and joins the one that is under way;
+    ///     the write is acknowledged; a client reads k here, and waits for that one: "nothing"
+    ///
+    /// The owner is the first of the ``peers``, so what a peer hands it from its own drop on is behind the owner's drop, too.
     private func dropEverywhere(_ keys: [[UInt8]], then: @escaping () -> Void) {
         drop(keys)
-        guard !peers.isEmpty else { return then() }
+        guard !peers.isEmpty else {
+            readMissesAgain(keys: keys)
+            return then()
+        }
         // Non-Sendable state stays on this loop; only the keys travel.
         let answer = NIOLoopBound(CrossLoopAnswer(left: peers.count, then: then), eventLoop: eventLoop)
         let eventLoop = eventLoop
@@ -230,9 +240,11 @@ extension ProxyLoop {
             peer.eventLoop.execute {
                 peer.value.updateNow()
                 peer.value.drop(keys)
+                peer.value.readMissesAgain(keys: keys)
                 eventLoop.execute { answer.value.one() }
             }
         }
+        readMissesAgain(keys: keys)
     }
 
     private func drop(_ keys: [[UInt8]]) {
@@ -243,7 +255,6 @@ extension ProxyLoop {
             cache.invalidate(index: index)
         }
         cluster?.replicaReads.written(keys)
-        for key in keys { readMissesAgain(key: key) }
     }
 
     /// As ``invalidateEverywhere(_:then:)`` for writes of unknown outcome: values are served no more while home can be asked, but
@@ -254,8 +265,10 @@ extension ProxyLoop {
             peer.eventLoop.execute {
                 peer.value.updateNow()
                 peer.value.expire(keys)
+                peer.value.readMissesAgain(keys: keys)
             }
         }
+        readMissesAgain(keys: keys)
     }
 
     private func expire(_ keys: [[UInt8]]) {
@@ -264,7 +277,6 @@ extension ProxyLoop {
             if let index = hotIndex(of: key) { cache.expire(index: index) }
         }
         cluster?.replicaReads.written(keys)
-        for key in keys { readMissesAgain(key: key) }
     }
 
     /// Whether this agent may read copy `number` of the key at `index`, which lies on `node`.

@@ -32,7 +32,7 @@ final class ProxyLoop: TurnObserver {
     let borrowedRecorder: Borrowed<KeyAccessRecorder>?
     let agentCommands: any AgentCommandHandler
     let descriptors: DescriptorReserve
-    /// The other loops of this process; a write invalidates on all of them.
+    /// The other loops of this process, the first one first; a write invalidates on all of them.
     var peers: [NIOLoopBound<ProxyLoop>] = []
 
     private(set) var now: UInt64 = 0
@@ -94,7 +94,7 @@ final class ProxyLoop: TurnObserver {
     var missHold = MissHold<HeldMiss>()
     var missTimer: Scheduled<Void>?
     var missTimerAt = UInt64.max
-    var valuesTold: Set<[UInt8]> = []
+    var valuesTold = CommandsByKey()
     /// On the first event loop, for all; where the fleet only observes, each its own.
     var missTurns = MissTurns()
     /// By the index of ``table``.

@@ -30,6 +30,9 @@ private final class Subject<Reply> {
         command.withRaw { cache.origin(index: index, command: $0, protocolVersion: version) }
     }
     func fillFailed(_ token: FillToken) { cache.fillFailed(token) }
+    func foundNothing(_ token: FillToken) { cache.foundNothing(token) }
+    func isCurrent(_ token: FillToken) -> Bool { cache.isCurrent(token) }
+    func isWithoutNews(since token: FillToken) -> Bool { cache.isWithoutNews(since: token) }
     func invalidate(index: Int) { cache.invalidate(index: index) }
     func expire(index: Int) { cache.expire(index: index) }
     func expire(source: UInt32) { cache.expireTracked { $1 == source } }
@@ -109,6 +112,38 @@ private final class Subject<Reply> {
         #expect(look(cache, 5).reply == "new")
         cache.fillFailed(old)
         #expect(look(cache, 6).reply == "new")
+    }
+
+    @Test("a fill that finds nothing takes its own reply along, for errors too, and nothing else")
+    func nothingFound() throws {
+        let cache = self.cache([policy("a", stale: 60 * second)])
+        let other = "*2\r\n$6\r\nSTRLEN\r\n$1\r\na\r\n"
+        let length = try #require(look(cache, 0, command: other).token)
+        #expect(cache.insert(length, reply: "1", bytes: 1, requestSentAt: 0, now: 1))
+        let first = try #require(look(cache, 0).token)
+        #expect(cache.insert(first, reply: "v", bytes: 1, requestSentAt: 0, now: 1))
+        let refresh = look(cache, 900 * millisecond)
+        #expect(refresh.kind == .refresh)
+        cache.foundNothing(first)
+        #expect(stale(cache, second) == "v")
+        cache.foundNothing(try #require(refresh.token))
+        #expect(stale(cache, second) == nil)
+        #expect(look(cache, 900 * millisecond, command: other).reply == "1")
+    }
+
+    @Test("a fill that only a newer one has ended is without news")
+    func news() throws {
+        let cache = self.cache([policy("a")])
+        let first = try #require(look(cache, 0).token)
+        let second = try #require(look(cache, HotKeyMitigationTests.second).token)
+        #expect(second != first && !cache.isCurrent(first))
+        #expect(cache.isWithoutNews(since: first) && cache.isWithoutNews(since: second))
+        cache.invalidate(index: 0)
+        #expect(!cache.isWithoutNews(since: first) && !cache.isWithoutNews(since: second))
+        let third = try #require(look(cache, HotKeyMitigationTests.second).token)
+        #expect(!cache.isWithoutNews(since: second) && cache.isWithoutNews(since: third))
+        #expect(cache.insert(third, reply: "v", bytes: 1, requestSentAt: 1, now: HotKeyMitigationTests.second))
+        #expect(!cache.isWithoutNews(since: third))
     }
 
     @Test("an invalidation drops every variant, and the values for errors too")

@@ -69,6 +69,25 @@ import Testing
         #expect(turns.commandCount == HotKeyMitigationLimits.missCommandsMax)
         turns.keep { $0 == Array("7".utf8) }
         #expect(turns.commandCount == 1)
+        // The fields of one hash leave room for others.
+        for number in 0..<1_000 { _ = turns.valueSeen(Array("HGET h \(number)".utf8), of: Array("h".utf8)) }
+        #expect(turns.commandCount == 1 + HotKeyMitigationLimits.missCommandsPerKeyMax)
+        _ = turns.valueSeen(Self.command, of: Self.key)
+        expect(.turn, at: second)
+    }
+
+    @Test func commandsThatLeaveMakeRoom() {
+        var commands = CommandsByKey()
+        for number in 0..<HotKeyMitigationLimits.missCommandsPerKeyMax {
+            let isNew = commands.insert([UInt8(number)], of: Self.key)
+            #expect(isNew)
+        }
+        var isNew = commands.insert(Self.command, of: Self.key)
+        #expect(!isNew)
+        commands.remove([0], of: Self.key)
+        commands.remove([0], of: Self.key)
+        isNew = commands.insert(Self.command, of: Self.key)
+        #expect(isNew && commands.count == HotKeyMitigationLimits.missCommandsPerKeyMax)
     }
 }
 
