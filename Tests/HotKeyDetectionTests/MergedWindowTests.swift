@@ -56,6 +56,38 @@ import Testing
         #expect(!sample.isInstant)
     }
 
+    /// Ten minutes in one frame, in almost every slice one read: in none of them is there more than one.
+    @Test func theRestOfALongFrameIsNoBurst() throws {
+        let window = MergedWindow(hashSeed: seed)
+        let rule = try DetectionRule.forAll { $0.thresholdPerSecond = 100 }
+        try window.ingest(agent: "a", epoch: 1, frames: [frame(1)], nowNanoseconds: Fleet.start)
+        let now = Fleet.start + milliseconds(600_000)
+        let long = try Report(
+            sequence: 2, durationMilliseconds: 600_000, totals: AccessTotals(reads: 5_999),
+            entries: [Report.Entry(key: item, reads: 5_999)]
+        ).encoded()
+        try window.ingest(agent: "a", epoch: 1, frames: [long], nowNanoseconds: now)
+        window.advance(to: now + milliseconds(100))
+        let sample = window.sample(of: item, rule: rule)
+        #expect((9...10).contains(sample.readsPerSecond) && sample.overSlices == 0 && !sample.isInstant)
+    }
+
+    @Test func busyKeysThatArePassedOverAreThereAgainWithTheirNextCounts() throws {
+        let window = MergedWindow(hashSeed: seed)
+        var tracker = HeatTracker(rules: try RuleSet([.forAll(threshold: 50)]))
+        _ = tracker.evaluate(window, nowNanoseconds: Fleet.start)
+        for sequence in UInt64(1)...3 {
+            let now = Fleet.start + milliseconds(100 * Int(sequence))
+            try window.ingest(agent: "a", epoch: 1, frames: [frame(sequence)], nowNanoseconds: now)
+            #expect(window.hasNewBusyKeys)
+            window.passOverBusyKeys()
+            #expect(!window.hasNewBusyKeys)
+        }
+        let now = Fleet.start + milliseconds(400)
+        try window.ingest(agent: "a", epoch: 1, frames: [frame(4)], nowNanoseconds: now)
+        #expect(tracker.evaluate(window, nowNanoseconds: now + milliseconds(100)).map(\.key) == [item])
+    }
+
     @Test func outOfOrderFramesCount() throws {
         let window = MergedWindow(hashSeed: seed)
         let now = Fleet.start
@@ -147,7 +179,9 @@ import Testing
         #expect(window.sample(of: item, rule: try .forAll()).readsPerSecond == 0)
         let most = UInt64.max
         let entry = Report.Entry(key: item, reads: most, writes: most, replyBytes: most, error: most)
-        for (agent, sequences) in [[1, most / 2, most - 1, most], [most, 1, 5], [most - 5, 3, most]].enumerated() {
+        for (agent, sequences) in [
+            [1, most / 2, most - 1, most], [most, 1, 5], [most - 5, 3, most], [most, most - 1],
+        ].enumerated() {
             for round in 0..<3 {
                 let frames = try sequences.map {
                     try Report(

@@ -184,6 +184,15 @@ import Testing
         #expect(changes.map(\.state) == [.hot])
     }
 
+    /// Ten reads a second, and thirty seconds in which the agent did not look.
+    @Test func theRestOfAStallIsNoBurst() throws {
+        let detector = LocalDetector(rules: try RuleSet([.forAll(threshold: 200)]))
+        let counter = SliceCounter()
+        _ = detector.observe([], nowNanoseconds: Fleet.start)
+        counter.record(item, reads: 599)
+        #expect(detector.observe([counter.drain()], nowNanoseconds: Fleet.start + milliseconds(30_000)).isEmpty)
+    }
+
     // MARK: Sums
 
     /// A steady key told once a second, as a sum.

@@ -111,6 +111,10 @@ public final class MergedWindow {
     /// Whether there are keys that count enough in one slice to be looked at, and that have no state yet.
     public var hasNewBusyKeys: Bool { keys.hasNoted }
 
+    /// Passes over those keys, for while nothing is decided: they are kept for the next decision, and each time that one of them gives
+    /// way for lack of room and comes back it is kept once more. One that goes on counting is there again with its next counts.
+    public func passOverBusyKeys() { _ = keys.takeNoted() }
+
     /// Forgets an agent that has left. What it reported stays in the window until it is too old.
     ///
     /// An agent whose session with the registry has ended is back within a second or two, and asked for all that it keeps: so long
@@ -201,13 +205,15 @@ public final class MergedWindow {
         let slices = max(taken, 1)
         let accesses = Self.capped(reader.totals.accesses)
         let accessesPerSlice = (accesses + slices - 1) / slices
-        if before > 0, sequence > before + 1 {
-            let gap = sequence - before - 1
+        // Compared by differences: numbers from the wire may be the largest that there are.
+        let step = sequence > before ? sequence - before : 0
+        if before > 0, step > 1 {
+            let gap = step - 1
             // Numbers from the wire: a gap of any size must not overflow the sum.
             ingested.missing += Int(min(gap, UInt64(UInt32.max)))
             let most = max(ledger.accessesPerSlice, accessesPerSlice)
-            for step in 1...min(gap, UInt64(keys.ringSlices)) {
-                let missed = ledger.slice(of: sequence - step)
+            for back in 1...min(gap, UInt64(keys.ringSlices)) {
+                let missed = ledger.slice(of: sequence - back)
                 if keys.isOpen(missed) { keys.addBound(most, slice: missed) }
             }
         }
@@ -217,7 +223,7 @@ public final class MergedWindow {
         let startSlice = slice - min(slice, lasted - 1)
         let firstSlice = slice - min(slice, slices - 1)
         // Two frames in one slice, or none: a slice of the agent's is too much in the window, or missing there. About as much as this.
-        let isUneven = before > 0 && sequence == before + 1 && firstSlice != ledger.toldSlice + 1
+        let isUneven = before > 0 && step == 1 && firstSlice != ledger.toldSlice + 1
         // Some short frames may share a slice, which the agent has told of once.
         let firstNew = sequence > before ? max(firstSlice, ledger.toldSlice + 1) : firstSlice
         ledger.setCounted(sequence, slice: slice, startSlice: startSlice, bound: bound)

@@ -237,26 +237,34 @@ final class SlidingWindow {
         cell.pointee.replyBytes += Float(addition.replyBytes)
     }
 
-    /// Adds their parts to the slices before the last one, as far as they are open. Returns the last one's, with what does not go
-    /// up into equal parts.
+    /// Adds their parts to the slices before the last one, as far as they are open. Returns the last one's.
+    ///
+    /// Parts differ by one at most, and together they are the whole: what does not go up into equal parts is spread evenly as well.
+    /// In one slice the rest of a long stall, almost as much as slices passed, would look like a burst.
     private func spread(
         _ whole: Addition, over ring: UnsafeMutablePointer<Cell>, before slice: UInt64,
         _ state: UnsafeMutablePointer<State>
     ) -> Addition {
         let slices = whole.slices
-        var part = whole
-        part.reads = whole.reads / slices
-        part.writes = whole.writes / slices
-        part.replyBytes = whole.replyBytes / slices
-        part.misses = whole.misses / slices
-        for back in 1..<min(slices, UInt64(ringSlices)) where isOpen(slice &- back) {
-            Self.add(part, to: ring + place(of: slice &- back), state)
+        func part(_ count: UInt64, _ back: UInt64) -> UInt64 {
+            let (each, rest) = count.quotientAndRemainder(dividingBy: slices)
+            // The rest of the slices before this one, and with it. No product passes the square of the slices, of 50 ms at least.
+            let passed = slices &- back &- 1
+            return each &+ (rest &* (passed &+ 1) / slices &- rest &* passed / slices)
         }
-        part.reads = whole.reads - part.reads * (slices - 1)
-        part.writes = whole.writes - part.writes * (slices - 1)
-        part.replyBytes = whole.replyBytes - part.replyBytes * (slices - 1)
-        part.misses = whole.misses - part.misses * (slices - 1)
-        return part
+        var addition = whole
+        func setPart(_ back: UInt64) {
+            addition.reads = part(whole.reads, back)
+            addition.writes = part(whole.writes, back)
+            addition.replyBytes = part(whole.replyBytes, back)
+            addition.misses = part(whole.misses, back)
+        }
+        for back in 1..<min(slices, UInt64(ringSlices)) where isOpen(slice &- back) {
+            setPart(back)
+            Self.add(addition, to: ring + place(of: slice &- back), state)
+        }
+        setPart(0)
+        return addition
     }
 
     /// The bounds of earlier slices that a sum, just added to an entry, replaces.
