@@ -85,6 +85,8 @@ public enum DetectionLimits {
     public static let trackedKeysMax = 40_000
     /// A hot key that gave way for lack of room tries again after so long.
     public static let yieldMilliseconds = 5_000
+    /// Pause between two looks for a key that there is no room for, where nobody had to leave.
+    public static let roomLookMilliseconds = 1_000
     /// Bytes of a published record beside its key, about.
     public static let recordBytesUsual = 200
     /// Rules in one set.

@@ -14,8 +14,10 @@ import Testing
 
     private func merger(
         rules: RuleBook = .standard, published: [HotRecord] = [], clock: Timestamp = .now
-    ) -> ReportMerger {
-        ReportMerger(rules: rules, published: HotRecords(published), clock: clock, now: start)
+    ) async -> ReportMerger {
+        let merger = ReportMerger(rules: rules, published: HotRecords(published), clock: clock, now: start)
+        await merger.setWanted(Set(agents))
+        return merger
     }
 
     /// Frames of slices 1 to `count` in which each key had these accesses.
@@ -45,7 +47,7 @@ import Testing
     }
 
     @Test func aKeyThatIsHotOnlyInSumIsFound() async throws {
-        let merger = merger()
+        let merger = await merger()
         // 400 reads a second at each of three agents is 1,200 in sum; 300 at each is 900, under the threshold of 1,000.
         for (epoch, agent) in zip(UInt64(1)..., agents) {
             _ = try await merger.ingest(
@@ -66,7 +68,7 @@ import Testing
     }
 
     @Test func missesAreCarriedIntoTheRecord() async throws {
-        let merger = merger()
+        let merger = await merger()
         let gone = Report.Entry(key: Array("gone".utf8), reads: 200, misses: 190)
         _ = try await merger.ingest(agents[0], reply([gone]), at: start)
         let updates = try await decisions(merger)
@@ -84,7 +86,7 @@ import Testing
     @Test func aShareOfTheNodeIsAThresholdOnceItIsMeasured() async throws {
         let rules = try RuleBook(
             RulesDocument(rules: [Rule(pattern: "*", thresholdPerSecond: 100_000, thresholdShareOfNode: 0.05)]))
-        let merger = merger(rules: rules)
+        let merger = await merger(rules: rules)
         _ = try await merger.ingest(agents[0], reply([entry("k", reads: 150)]), at: start)
         for slice in 1...3 {
             #expect(await merger.decide(rules: rules, at: start + .milliseconds(100 * Int64(slice))).isEmpty)
@@ -102,7 +104,7 @@ import Testing
     }
 
     @Test func writesMakeAKeyWriteHot() async throws {
-        let merger = merger()
+        let merger = await merger()
         _ = try await merger.ingest(agents[0], reply([entry("w", reads: 200, writes: 100)]), at: start)
         let updates = try await decisions(merger)
         guard case .set(let record)? = updates.first else {
@@ -115,7 +117,7 @@ import Testing
 
     @Test func aTakeoverForgetsNoKey() async throws {
         let since = Timestamp.now.advanced(byMilliseconds: -40_000)
-        let merger = merger(published: [
+        let merger = await merger(published: [
             record("old", since: since), record("cooling", .cooling, since: since),
             record("candidate", .candidate, since: since), record("changes", since: since),
         ])
@@ -139,7 +141,7 @@ import Testing
     /// Three agents of a hundred can be reached, and nobody asks them for the key.
     @Test(arguments: [(100, 0), (3, 1)])
     func nothingCoolsUntilHalfOfAllAgentsAreReached(agentCount: Int, removed: Int) async throws {
-        let merger = merger(published: [record("old", since: .now.advanced(byMilliseconds: -40_000))])
+        let merger = await merger(published: [record("old", since: .now.advanced(byMilliseconds: -40_000))])
         await merger.expect(agents: agentCount)
         var updates: [HotUpdate] = []
         for slice in 1...400 {
@@ -159,9 +161,11 @@ import Testing
     func aWrongClockNeitherHoldsAKeyNorEndsIt(lead: Int64) async throws {
         let clock = Timestamp.now
         let since = clock.advanced(byMilliseconds: lead)
-        let merger = merger(
+        let merger = await merger(
             published: [record("old", since: since)], clock: clock)
-        #expect(await merger.live(.key(Array("old".utf8)), at: start).keys.map(\.since) == [min(since, clock)])
+        #expect(
+            await merger.live(.key(Array("old".utf8)), clock: clock, at: start).keys.map(\.since) == [min(since, clock)]
+        )
         var removedAt: Int?
         for slice in 1...600 where removedAt == nil {
             let now = start + .milliseconds(100 * Int64(slice))
@@ -179,7 +183,7 @@ import Testing
     @Test func whatIsPublishedAnewKeepsItsDate() async throws {
         let clock = Timestamp.now
         let since = clock.advanced(byMilliseconds: -400 * 86_400_000)
-        let merger = merger(published: [record("changes", since: since)], clock: clock)
+        let merger = await merger(published: [record("changes", since: since)], clock: clock)
         _ = try await merger.ingest(agents[0], reply([entry("changes", reads: 100, writes: 100)]), at: start)
         guard case .set(let changed)? = try await decisions(merger).first else {
             Issue.record("expected the record of a hot key")
@@ -189,7 +193,7 @@ import Testing
     }
 
     @Test func theTopHasKeysThatOnlyASourceHoldsHot() async throws {
-        let merger = merger()
+        let merger = await merger()
         let clock = Timestamp.now
         let candidate = SourceDocument.Candidate(
             key: "elsewhere", readsPerSecond: 5_000, errorPerSecond: 10,
@@ -215,7 +219,7 @@ import Testing
 
     /// The registry keeps a key's record with those of its bucket.
     @Test func roomInABucketIsMadeByItsCoolest() async throws {
-        let merger = merger()
+        let merger = await merger()
         let bucket = KeyName("new").bucket
         let rival = try #require((0..<10_000).map { KeyName("key:\($0)") }.first { $0.bucket == bucket })
         let other = try #require((0..<10_000).map { KeyName("key:\($0)") }.first { $0.bucket != bucket })
@@ -237,17 +241,76 @@ import Testing
                     [entry("new", reads: 900), entry("\(rival)", reads: 300), entry("\(other)", reads: 200)]), at: now)
             _ = await merger.decide(rules: .standard, at: now + .milliseconds(5))
         }
-        #expect(await merger.makeRoom(for: keys, at: start + .seconds(12)) == [.remove(rival)])
+        // Nor while most agents are not heard, nor one that has no record itself.
+        await merger.expect(agents: 3)
         #expect(await merger.makeRoom(for: keys, at: start + .seconds(12)) == [])
+        await merger.expect(agents: 1)
+        #expect(await merger.makeRoom(for: keys, absent: [rival], at: start + .seconds(12)) == [])
+        #expect(await merger.makeRoom(for: keys, at: start + .milliseconds(13_000)) == [.remove(rival)])
+        #expect(await merger.makeRoom(for: keys, at: start + .milliseconds(13_000)) == [])
     }
 
     @Test func framesOfAnAgentThatRegistersAgainCountOnce() async throws {
-        let merger = merger()
+        let merger = await merger()
         let frames = try reply([entry("k", reads: 60)])
         _ = try await merger.ingest(agents[0], frames, at: start)
         await merger.forget(agents[0])
+        await merger.setWanted(Set(agents))
         let again = try await merger.ingest(agents[0], frames, at: start)
         #expect(again.counted == 0 && again.repeated == 10)
+    }
+
+    /// The agent has left the registry and lives on: what was asked of it before is answered up to 100 ms later.
+    @Test func whatComesAfterAnAgentHasLeftIsDropped() async throws {
+        let merger = await merger()
+        _ = try await merger.ingest(agents[0], reply(epoch: 7), at: start)
+        _ = try await merger.ingest(agents[1], reply(epoch: 7), at: start)
+        await merger.forget(agents[0])
+        await merger.forget(agents[1])
+        for agent in agents.prefix(2) {
+            let late = try await merger.ingest(agent, reply(epoch: 7, sequences: 11...11), at: start)
+            #expect(late.counted == 0 && late.duplicateOf == nil)
+            #expect(await merger.position(of: agent).epoch == nil)
+        }
+        #expect(await merger.live(.top(1), at: start).agentCount == 0)
+        #expect(await merger.duplicateCount == 0)
+        // Another id that leads to the same agent is not taken for a second one.
+        #expect(try await merger.ingest(agents[2], reply(epoch: 7, sequences: 11...11), at: start).counted == 1)
+    }
+
+    @Test func busyKeysDoNotGatherWhileSomebodyElseDecides() async throws {
+        let merger = await merger()
+        _ = try await merger.ingest(agents[0], reply(sequences: 1...5, [entry("k", reads: 200)]), at: start)
+        await merger.decideNothing()
+        let idle = try await merger.ingest(agents[0], reply(sequences: 6...6), at: start + .milliseconds(100))
+        #expect(!idle.mayShowHeat)
+        let next = try await merger.ingest(
+            agents[0], reply(sequences: 7...7, [entry("k", reads: 200)]), at: start + .milliseconds(200))
+        #expect(next.mayShowHeat)
+        #expect(await merger.decide(rules: .standard, at: start + .milliseconds(300)).map(\.key) == ["k"])
+    }
+
+    /// The ensemble's clock was an hour behind when the leadership began.
+    @Test func aKeyIsDatedByTheClockOfTheTurn() async throws {
+        let clock = Timestamp.now
+        let merger = await merger(clock: clock.advanced(byMilliseconds: -3_600_000))
+        _ = try await merger.ingest(agents[0], reply([entry("k", reads: 200)]), at: start)
+        var since: [Timestamp] = []
+        for slice in 1...10 as ClosedRange<Int64> where since.isEmpty {
+            let now = clock.advanced(byMilliseconds: 100 * slice)
+            for case .set(let record) in await merger.decide(
+                rules: .standard, clock: now, at: start + .milliseconds(100 * slice))
+            {
+                since.append(record.since)
+                // And shown a minute later it has the same.
+                let live = await merger.live(
+                    .key(record.key.bytes), clock: now.advanced(byMilliseconds: 60_000),
+                    at: start + .milliseconds(100 * slice + 60_000))
+                #expect(live.keys.map(\.since) == [record.since])
+            }
+        }
+        let found = try #require(since.first)
+        #expect((0...1_000).contains(found.millisecondsSince1970 - clock.millisecondsSince1970))
     }
 
     @Test func ofAnUnknownAgentEverythingIsAskedFor() async throws {
@@ -257,7 +320,7 @@ import Testing
     }
 
     @Test func aRestartedAgentStartsAnew() async throws {
-        let merger = merger()
+        let merger = await merger()
         #expect(try await merger.ingest(agents[0], reply(epoch: 1), at: start).counted == 10)
         #expect(await merger.position(of: agents[0]) == (1, 10))
         let again = try await merger.ingest(agents[0], reply(epoch: 2, sequences: 1...3), at: start)
@@ -267,7 +330,7 @@ import Testing
     }
 
     @Test func oneAgentUnderTwoIDsIsCountedOnce() async throws {
-        let merger = merger()
+        let merger = await merger()
         // Twice 600 a second would be over the threshold of 1,000.
         let both = try reply(epoch: 7, [entry("once", reads: 60), entry("hot", reads: 200)])
         #expect(try await merger.ingest(agents[0], both, at: start).counted == 10)
@@ -285,7 +348,7 @@ import Testing
     }
 
     @Test func ofTwoIDsOfOneAgentTheOneThatStaysIsCounted() async throws {
-        let merger = merger()
+        let merger = await merger()
         _ = try await merger.ingest(agents[0], reply(epoch: 7), at: start)
         _ = try await merger.ingest(agents[1], reply(epoch: 7), at: start)
         await merger.forget(agents[0])
@@ -298,6 +361,7 @@ import Testing
         #expect(await merger.duplicateCount == 1)
         #expect(try await merger.ingest(agents[2], reply(epoch: 8), at: start).counted == 10)
         #expect(await merger.duplicateCount == 0)
+        await merger.setWanted(Set(agents))
         // A restarted agent gives its old epoch up.
         _ = try await merger.ingest(agents[1], reply(epoch: 9), at: start)
         #expect(try await merger.ingest(agents[0], reply(epoch: 7, sequences: 20...21), at: start).duplicateOf == nil)
@@ -306,7 +370,7 @@ import Testing
     }
 
     @Test func framesThatNeverCameAreCounted() async throws {
-        let merger = merger()
+        let merger = await merger()
         _ = try await merger.ingest(agents[0], reply(sequences: 1...2), at: start)
         let ingested = try await merger.ingest(agents[0], reply(sequences: 5...6), at: start)
         #expect(ingested.missing == 2)
@@ -317,14 +381,14 @@ import Testing
     }
 
     @Test func anAgentThatLeftIsAskedForEverythingAgain() async throws {
-        let merger = merger()
+        let merger = await merger()
         _ = try await merger.ingest(agents[0], reply(), at: start)
         await merger.forget(agents[0])
         #expect(await merger.position(of: agents[0]).sequence == 0)
     }
 
     @Test func aFrameThatIsNotOneIsRefusedWithoutBeingPassedOver() async throws {
-        let merger = merger()
+        let merger = await merger()
         _ = try await merger.ingest(agents[0], reply(sequences: 1...2), at: start)
         let bad = ReportsReply(epoch: 1, lastSequence: 3, frames: [[0x48, 0x4b, 0x01]])
         let error = try await #require(throws: DetectionError.self) {

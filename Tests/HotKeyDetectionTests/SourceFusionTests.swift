@@ -104,6 +104,38 @@ private struct Scene {
         #expect(scene.fusion.publishedCount == 3)
     }
 
+    /// Keys whose agents are not heard look cool.
+    @Test func noneLeavesForANewcomerWhileNothingMayCool() throws {
+        var scene = try Scene(publishedKeysMax: 1)
+        scene.run(1, agents: [scene.report("old", .hot, reads: 1_100)])
+        func decide(mayCool: Bool, _ name: String) -> [FusedChange] {
+            scene.now += milliseconds(10_000)
+            return scene.fusion.decide(
+                agents: [scene.report(name, .hot, reads: 9_000)], nowNanoseconds: scene.now,
+                wallMilliseconds: scene.wall, mayCool: mayCool)
+        }
+        #expect(decide(mayCool: false, "new") == [])
+        #expect(decide(mayCool: true, "new").map(\.key) == [bytes("new"), bytes("old")])
+    }
+
+    /// For more keys than room is looked for at once each has its turn.
+    @Test func thoseThatFindNoRoomKeepNobodyElseWaiting() throws {
+        var scene = try Scene()
+        scene.run(
+            1,
+            agents: [
+                scene.report("a-new", .hot, reads: 9_000), scene.report("a-more", .hot, reads: 8_000),
+                scene.report("b-new", .hot, reads: 3_000), scene.report("b-old", .hot, reads: 1_100),
+            ])
+        let turns = (0..<3).map { _ in
+            scene.fusion.makeRoom(
+                for: ["a-new", "a-more", "b-new"].map { (bytes($0), Int(bytes($0)[0])) }, keysMax: 1,
+                nowNanoseconds: scene.now, wallMilliseconds: scene.wall
+            ) { ["a-new", "a-more"].map(bytes).contains($0) ? nil : Int($0[0]) }
+        }
+        #expect(turns == [[], [], [.remove(bytes("b-old"))]])
+    }
+
     @Test func whatIsOnlyProposedGivesWayFirst() throws {
         var scene = try Scene(publishedKeysMax: 2)
         scene.list("scan", .estimate, scene.candidate("guess", reads: 90_000))
@@ -126,14 +158,22 @@ private struct Scene {
                 scene.report("a-cool", .hot, reads: 1_100), scene.report("a-unsure", .hot, reads: 1_050, error: 900),
                 scene.report("b-coolest", .hot, reads: 1_000), scene.report("a-new", .hot, reads: 1_500),
             ])
-        func room(for key: String) -> [FusedChange] {
-            scene.fusion.makeRoom(
-                for: Array(key.utf8), nowNanoseconds: scene.now, wallMilliseconds: scene.wall
-            ) { $0.first == UInt8(ascii: "a") }
+        func room(for key: String, later: Int = 0, mayCool: Bool = true, absent: String = "") -> [FusedChange] {
+            let name = Array(key.utf8)
+            return scene.fusion.makeRoom(
+                for: [(name, Int(name[0]))], nowNanoseconds: scene.now + milliseconds(later),
+                wallMilliseconds: scene.wall, mayCool: mayCool
+            ) { $0 == Array(absent.utf8) ? nil : Int($0[0]) }
         }
-        #expect(room(for: "a-new") == [.remove(Array("a-cool".utf8))])
+        // Nobody while most agents are not heard, and nobody who has no record and would leave no room.
+        #expect(room(for: "a-new", mayCool: false) == [])
+        #expect(room(for: "a-new", absent: "a-cool") == [])
+        // Looked for again a while later.
+        #expect(room(for: "a-new", later: 900) == [])
+        #expect(room(for: "a-new", later: 1_000) == [.remove(Array("a-cool".utf8))])
         // There is nobody cooler left, and what left does not take the room back at once.
-        #expect(room(for: "a-new") == [])
+        #expect(room(for: "a-new", later: 6_100) == [])
+        scene.now += milliseconds(1_000)
         scene.log = []
         scene.run(4)
         #expect(scene.log == [])

@@ -239,6 +239,21 @@ private struct Registry {
         #expect(Set(registry.head.changes.filter { $0.record != nil }.map(\.key)).isSuperset(of: waiting.prefix(2)))
     }
 
+    @Test func whatWaitsForItsBucketIsTold() throws {
+        var (registry, planner, published, waiting) = try fullBucket()
+        #expect(planner.waitingKeys == WaitingKeys(absent: Set(waiting), crowded: waiting))
+        // One whose record has grown takes room all the same.
+        var grown = record(published[0], reads: 500)
+        grown.sources = (0..<8).map { String(repeating: "\($0)", count: 40) }
+        #expect(planner.submit([.set(grown)]).map(\.reason) == [.bucketFull])
+        #expect(planner.waitingKeys == WaitingKeys(absent: Set(waiting), crowded: waiting + [published[0]]))
+        // With room all of them fit, each for itself.
+        _ = planner.submit([.remove(published[1]), .remove(published[2])])
+        #expect(planner.waitingKeys == WaitingKeys(absent: Set(waiting), crowded: []))
+        _ = try registry.publish(&planner)
+        #expect(planner.waitingKeys.absent == Set(waiting.dropFirst(2)))
+    }
+
     @Test func aRefusedKeyThatIsNotHotAnyMoreDoesNotComeBack() throws {
         var (registry, planner, published, waiting) = try fullBucket()
         _ = planner.submit([.remove(waiting[0]), .remove(published[0])])

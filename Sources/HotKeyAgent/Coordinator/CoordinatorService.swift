@@ -158,6 +158,8 @@ final class CoordinatorService: Sendable {
         try await withThrowingDiscardingTaskGroup { group in
             while true {
                 let agents = directory.current
+                // Before they are pulled, or the first that they bring would be dropped.
+                await merger.setWanted(Set(agents.keys))
                 for (id, document) in agents where running.withLockedValue({ $0[id]?.document != document }) {
                     pulls += 1
                     let number = pulls
@@ -309,6 +311,7 @@ final class CoordinatorService: Sendable {
         if registry.isRegistryOlder { await publisher.beginEpoch() }
         // Off, nothing is counted, so nothing can be said; external, someone else says it.
         guard registry.mode != .off, !registry.isDetectionExternal else {
+            await merger.decideNothing()
             await copies.suspend()
             return
         }
@@ -323,15 +326,17 @@ final class CoordinatorService: Sendable {
             $0.sourceCandidates = candidates
             $0.copyKeys = copyKeys
         }
-        guard !updates.isEmpty else { return }
-        let refused = await publisher.submit(updates)
+        let refused = updates.isEmpty ? [] : await publisher.submit(updates)
         for refusal in refused.prefix(AgentLimits.refusalsLoggedMax) {
             logger.warning("a change of the hot set is not published", metadata: ["reason": "\(refusal)"])
         }
         counters.withLockedValue { $0.changesRefused += refused.count }
-        let crowded = refused.lazy.filter { $0.reason == .bucketFull }.map(\.key).prefix(AgentLimits.roomMadeKeysMax)
-        guard !crowded.isEmpty else { return }
-        let leaving = await merger.makeRoom(for: Array(crowded), clock: clock.now)
+        // Also of what was refused in an earlier turn: nobody may have had to leave for it then, and the others of its bucket cool.
+        guard turn == .full || !refused.isEmpty else { return }
+        let waiting = await publisher.waitingKeys
+        guard !waiting.crowded.isEmpty else { return }
+        let leaving = await merger.makeRoom(for: waiting.crowded, absent: waiting.absent, clock: clock.now)
+        guard !leaving.isEmpty else { return }
         _ = await publisher.submit(try await copies.turn(leaving, registry, book, clock: clock.now, merger))
     }
 }

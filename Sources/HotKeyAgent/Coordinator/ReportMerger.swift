@@ -18,9 +18,8 @@ actor ReportMerger {
     private var counted: [UInt64: AgentID] = [:]
     /// Agents that answer with the epoch of another one.
     private var duplicates: Set<AgentID> = []
-    /// Two readings of the same instant, to turn one clock's times into the other's.
-    private let monotonicOrigin: UInt64
-    private let wallOrigin: Timestamp
+    /// The agents of the registry: what a pull brings of any other, because it was under way when the agent left, is dropped.
+    private var wanted: Set<AgentID> = []
     /// Of adopted keys: since when they are hot, as it was published, and what that is on this process's clock, which may be younger.
     private var adoptedSince: [[UInt8]: (nanoseconds: UInt64, published: Timestamp)]
 
@@ -34,9 +33,7 @@ actor ReportMerger {
         window = MergedWindow(hashSeed: UInt64.random(in: .min ... .max))
         tracker = HeatTracker(rules: rules.detection)
         fusion = SourceFusion(rules: rules.detection)
-        monotonicOrigin = now.uptimeNanoseconds
-        wallOrigin = clock
-        let origin = monotonicOrigin
+        let origin = now.uptimeNanoseconds
         // Of no key yet: it tells the window from which counts on keys are worth a look, and the first pull of each agent, which
         // brings its last second, may come before the first decision.
         _ = tracker.evaluate(window, nowNanoseconds: origin)
@@ -72,6 +69,9 @@ actor ReportMerger {
     /// The number after which an agent's frames are asked for that has not been asked before.
     static func start(newest sequence: UInt64) -> UInt64 { sequence - min(sequence, UInt64(MergedWindow.framesOfUse)) }
 
+    /// The agents that there are. Of one that is not among them nothing is counted.
+    func setWanted(_ agents: Set<AgentID>) { wanted = agents }
+
     /// How many agents there are, reached or not: as long as most have told nothing, nothing cools.
     func expect(agents: Int) { window.agentsExpected = agents }
 
@@ -82,7 +82,11 @@ actor ReportMerger {
     ///
     /// An epoch is drawn at random at each start of an agent, so two ids with one epoch are one agent: both addresses in
     /// the registry lead to it. Counted under each, its keys would be as many times as hot.
+    ///
+    /// A pull that waits for its agent outlives the agent's node in the registry by what it waits. Counted after ``forget(_:)``, its
+    /// frames would be those of an agent that nobody forgets any more.
     func ingest(_ id: AgentID, _ reply: ReportsReply, at now: NIODeadline = .now()) throws -> Ingested {
+        guard wanted.contains(id) else { return Ingested() }
         if let other = counted[reply.epoch], other != id {
             release(id)
             duplicates.insert(id)
@@ -102,6 +106,7 @@ actor ReportMerger {
     }
 
     func forget(_ id: AgentID) {
+        wanted.remove(id)
         release(id)
         duplicates.remove(id)
         positions[id] = nil
@@ -147,17 +152,32 @@ actor ReportMerger {
         guard !isEarly || !changes.isEmpty else { return [] }
         return fusion.decide(
             agents: changes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970,
+            mayCool: tracker.mayCool(by: window, nowNanoseconds: now.uptimeNanoseconds),
             sample: { [tracker] in tracker.sample(of: $0) }
-        ).map(update(for:))
+        ).map { update(for: $0, clock, now) }
     }
 
+    /// In place of ``decide(rules:sources:pins:clock:isEarly:at:)`` while somebody else decides, or nobody.
+    func decideNothing() { window.passOverBusyKeys() }
+
     /// Lets cooler keys out for those that their buckets have no room for; they are published in the room that becomes free.
-    func makeRoom(for keys: [KeyName], clock: Timestamp = .now, at now: NIODeadline = .now()) -> [HotUpdate] {
-        keys.flatMap { key in
-            fusion.makeRoom(
-                for: key.bytes, nowNanoseconds: now.uptimeNanoseconds, wallMilliseconds: clock.millisecondsSince1970,
-                sample: { [tracker] in tracker.sample(of: $0) }, isRival: { KeyName($0).bucket == key.bucket })
-        }.map(update(for:))
+    /// - Parameters:
+    ///   - keys: the hottest first.
+    ///   - absent: keys that have no record for lack of room; to let one of them out would free nothing.
+    func makeRoom(
+        for keys: [KeyName], absent: Set<KeyName> = [], clock: Timestamp = .now, at now: NIODeadline = .now()
+    ) -> [HotUpdate] {
+        fusion.makeRoom(
+            for: keys.map { ($0.bytes, $0.bucket) }, keysMax: AgentLimits.roomMadeKeysMax,
+            nowNanoseconds: now.uptimeNanoseconds,
+            wallMilliseconds: clock.millisecondsSince1970,
+            mayCool: tracker.mayCool(by: window, nowNanoseconds: now.uptimeNanoseconds),
+            sample: { [tracker] in tracker.sample(of: $0) },
+            place: {
+                let key = KeyName($0)
+                return absent.contains(key) ? nil : key.bucket
+            }
+        ).map { update(for: $0, clock, now) }
     }
 
     /// In force from the next decision on.
@@ -183,21 +203,26 @@ actor ReportMerger {
     func live(_ question: LiveHeat.Question, clock: Timestamp = .now, at now: NIODeadline = .now()) -> LiveHeat {
         window.advance(to: now.uptimeNanoseconds)
         let held = fusion.heldBySources(wallMilliseconds: clock.millisecondsSince1970)
-        return LiveHeat(question, tracker, window, held: held, since: time(of:since:))
+        return LiveHeat(question, tracker, window, held: held) { time(of: $0, since: $1, clock, now) }
     }
 
     /// When a key became hot, as it is published.
-    private func time(of key: [UInt8], since nanoseconds: UInt64) -> Timestamp {
+    ///
+    /// Counted back from this moment: from one at the start of a leadership that lasts for weeks, the date would be as far out as the
+    /// monotonic clock and the ensemble's have drifted apart since, or as the latter was wrong then.
+    private func time(
+        of key: [UInt8], since nanoseconds: UInt64, _ clock: Timestamp, _ now: NIODeadline
+    ) -> Timestamp {
         if let adopted = adoptedSince[key], adopted.nanoseconds == nanoseconds { return adopted.published }
-        return wallOrigin.advanced(
-            byMilliseconds: Int64(clamping: nanoseconds / 1_000_000) - Int64(clamping: monotonicOrigin / 1_000_000))
+        let age = now.uptimeNanoseconds - min(nanoseconds, now.uptimeNanoseconds)
+        return clock.advanced(byMilliseconds: -Int64(clamping: age / 1_000_000))
     }
 
-    private func update(for change: FusedChange) -> HotUpdate {
+    private func update(for change: FusedChange, _ clock: Timestamp, _ now: NIODeadline) -> HotUpdate {
         guard case .set(let heat) = change else {
             adoptedSince[change.key] = nil
             return .remove(KeyName(change.key))
         }
-        return .set(HotRecord(heat, since: time(of: heat.key, since: heat.sinceNanoseconds)))
+        return .set(HotRecord(heat, since: time(of: heat.key, since: heat.sinceNanoseconds, clock, now)))
     }
 }

@@ -61,6 +61,8 @@ public struct SourceFusion: Sendable {
     }
     /// Keys that are hot and gave way for lack of room, until when they do not try again.
     private var yielding: [[UInt8]: Yield] = [:]
+    /// Keys for which room has been looked for, until when it is not again.
+    private var lookedFor: [[UInt8]: UInt64] = [:]
     /// What is listed, denied or ruled has changed since the last decision.
     private var isChanged = false
     /// Candidates that there was no room for.
@@ -193,9 +195,10 @@ public struct SourceFusion: Sendable {
     /// - Parameters:
     ///   - changes: what the tracker has decided since the last call.
     ///   - wallMilliseconds: since 1970; by it candidates and denies end.
+    ///   - mayCool: false while missing reports could be why a key looks cool: then none leaves for a newcomer.
     ///   - sample: what the agents' reports say now of a key that they hold hot; asked for where there is no room for all.
     public mutating func decide(
-        agents changes: [HeatChange], nowNanoseconds now: UInt64, wallMilliseconds: Int64,
+        agents changes: [HeatChange], nowNanoseconds now: UInt64, wallMilliseconds: Int64, mayCool: Bool = true,
         sample: ([UInt8]) -> HeatSample? = { _ in nil }
     ) -> [FusedChange] {
         var keys = Set(changes.map(\.key))
@@ -232,9 +235,8 @@ public struct SourceFusion: Sendable {
         }
         if published.count > publishedKeysMax {
             let leaving = coolest(
-                published.count - publishedKeysMax, entered: entered, mayEnd: mayEnd,
-                wallMilliseconds: wallMilliseconds,
-                sample)
+                published.count - publishedKeysMax, entered: entered, mayLeave: mayEnd && mayCool,
+                wallMilliseconds: wallMilliseconds, sample)
             for key in leaving {
                 giveWay(key, Yield(until: now + Self.yieldNanoseconds, isForPlace: false))
                 decided[key] = entered.contains(key) ? nil : .remove(key)
@@ -251,26 +253,59 @@ public struct SourceFusion: Sendable {
     /// What gave way tries again after so long: what is submitted at once would take the room for which it left.
     private static let yieldNanoseconds = UInt64(DetectionLimits.yieldMilliseconds) * 1_000_000
 
+    private static let lookNanoseconds = UInt64(DetectionLimits.roomLookMilliseconds) * 1_000_000
+
     private mutating func giveWay(_ key: [UInt8], _ yield: Yield) {
         published[key] = nil
         publishedProposals.remove(key)
         yielding[key] = yield
     }
 
-    /// Lets cooler keys out for one that is hot and that there is no room for where records of its kind are kept; none where those that
-    /// are cooler for sure would not make room enough.
+    /// Lets cooler keys out for those that are hot and that there is no room for where records of their kind are kept; none for a key
+    /// for which those that are cooler for sure would not make room enough.
     ///
-    /// - Parameter isRival: whether a key's record is kept in the same place.
+    /// - Parameters:
+    ///   - keys: each with the place where its record would be kept, the hottest first.
+    ///   - keysMax: for how many of them room is looked for: the first of those for which it has not been lately.
+    ///   - mayCool: false while missing reports could be why a key looks cool: then none leaves.
+    ///   - place: where a key's record is kept; nil of one that waits for room itself, and would leave none behind.
     public mutating func makeRoom(
-        for key: [UInt8], nowNanoseconds now: UInt64, wallMilliseconds: Int64,
-        sample: ([UInt8]) -> HeatSample? = { _ in nil }, isRival: ([UInt8]) -> Bool
+        for keys: [(key: [UInt8], place: Int)], keysMax: Int = .max, nowNanoseconds now: UInt64,
+        wallMilliseconds: Int64,
+        mayCool: Bool = true, sample: ([UInt8]) -> HeatSample? = { _ in nil }, place: ([UInt8]) -> Int?
     ) -> [FusedChange] {
-        guard now >= graceEndsNanoseconds, let heat = published[key], heat.state != .candidate else { return [] }
+        guard mayCool, now >= graceEndsNanoseconds else { return [] }
+        lookedFor = lookedFor.filter { $0.value > now }
+        let due = keys.lazy.filter { [lookedFor] in lookedFor[$0.key] == nil }.prefix(keysMax).map { $0 }
+        guard !due.isEmpty else { return [] }
+        // Once for all of them: there may be as many keys as can be published.
+        let wanted = Set(due.map(\.place))
+        var neighbours: [Int: [[UInt8]]] = [:]
+        for key in published.keys {
+            if let place = place(key), wanted.contains(place) { neighbours[place, default: []].append(key) }
+        }
+        var leaving: [[UInt8]] = []
+        for (key, place) in due {
+            let rivals = coolerRivals(of: key, among: neighbours[place] ?? [], wallMilliseconds, sample)
+            for rival in rivals { giveWay(rival, Yield(until: now + Self.yieldNanoseconds, isForPlace: true)) }
+            // A record may outlive what left by the time that its copies take to be deleted: no more leave for the same key until then.
+            lookedFor[key] = now + (rivals.isEmpty ? Self.lookNanoseconds : Self.yieldNanoseconds)
+            leaving += rivals
+        }
+        return leaving.map(FusedChange.remove)
+    }
+
+    /// As many of the coolest as make room for a key; none where those that are cooler for sure would not.
+    private func coolerRivals(
+        of key: [UInt8], among neighbours: [[UInt8]], _ wallMilliseconds: Int64, _ sample: ([UInt8]) -> HeatSample?
+    ) -> [[UInt8]] {
+        guard let heat = published[key], heat.state != .candidate else { return [] }
         let least = bounds(of: key, wallMilliseconds: wallMilliseconds, sample).least / Self.newcomerMargin
-        let rivals = published.compactMap { rival, heat -> (key: [UInt8], rank: Double)? in
-            guard rival != key, isRival(rival) else { return nil }
-            let most = bounds(of: rival, wallMilliseconds: wallMilliseconds, sample).most
-            let rank = heat.state == .candidate ? -1 : most
+        let rivals = neighbours.compactMap { rival -> (key: [UInt8], rank: Double)? in
+            guard rival != key, let heat = published[rival] else { return nil }
+            let rank =
+                heat.state == .candidate
+                ? -1 : bounds(of: rival, wallMilliseconds: wallMilliseconds, sample).most
             return rank < least ? (rival, rank) : nil
         }.sorted { ($0.rank, $0.key.count) < ($1.rank, $1.key.count) }
         // Records differ by the lengths of their keys, most of all.
@@ -280,18 +315,16 @@ public struct SourceFusion: Sendable {
             leaving.append(rival.key)
             missing -= rival.key.count + DetectionLimits.recordBytesUsual
         }
-        guard missing <= 0 else { return [] }
-        for rival in leaving { giveWay(rival, Yield(until: now + Self.yieldNanoseconds, isForPlace: true)) }
-        return leaving.map(FusedChange.remove)
+        return missing <= 0 ? leaving : []
     }
 
-    /// Those that give way first. As long as nothing may end, only newcomers.
+    /// Those that give way first. As long as what is published may not leave, only newcomers.
     private func coolest(
-        _ count: Int, entered: Set<[UInt8]>, mayEnd: Bool, wallMilliseconds: Int64, _ sample: ([UInt8]) -> HeatSample?
+        _ count: Int, entered: Set<[UInt8]>, mayLeave: Bool, wallMilliseconds: Int64, _ sample: ([UInt8]) -> HeatSample?
     ) -> [[UInt8]] {
         published.compactMap { key, heat -> (key: [UInt8], rank: Double)? in
             let isNew = entered.contains(key)
-            guard mayEnd || isNew else { return nil }
+            guard mayLeave || isNew else { return nil }
             guard heat.state != .candidate else { return (key, -1) }
             let bounds = bounds(of: key, wallMilliseconds: wallMilliseconds, sample)
             return (key, isNew ? bounds.least / Self.newcomerMargin : bounds.most)

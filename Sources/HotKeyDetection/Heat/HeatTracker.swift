@@ -134,7 +134,7 @@ public struct HeatTracker: Sendable {
     }
 
     /// Whether enough is reported for a low rate to say something about its key.
-    func mayCool(by window: MergedWindow, nowNanoseconds now: UInt64) -> Bool {
+    public func mayCool(by window: MergedWindow, nowNanoseconds now: UInt64) -> Bool {
         now >= graceEndsNanoseconds && window.isCovered
     }
 

@@ -114,6 +114,9 @@ public actor HotSetPublisher {
         return metrics
     }
 
+    /// Which keys there is no room for now.
+    public var waitingKeys: WaitingKeys { planner.waitingKeys }
+
     /// Takes changes for the next publication. Returns those that will not be in it, each with its reason; they are logged and
     /// counted. Of these, what there is no room for is kept, and published as soon as there is. A record that differs from
     /// what is published in rates only is no change.
@@ -396,4 +399,12 @@ public struct PublisherMetrics: Sendable, Hashable {
     public var refused = 0
     /// Keys that there is no room for now.
     public var waiting = 0
+}
+
+/// Keys that there is no room for.
+public struct WaitingKeys: Sendable, Hashable {
+    /// Those that have no record at all, and so take no room.
+    public var absent: Set<KeyName> = []
+    /// Those whose buckets are full, the hottest first.
+    public var crowded: [KeyName] = []
 }

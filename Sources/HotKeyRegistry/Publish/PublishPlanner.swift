@@ -195,6 +195,26 @@ struct PublishPlanner: Sendable {
     /// Keys that there is no room for.
     var waitingCount: Int { waiting.count }
 
+    var waitingKeys: WaitingKeys {
+        var keys = WaitingKeys()
+        var crowded: [HotRecord] = []
+        for (key, (record, bytes)) in waiting {
+            let before = prospective(key)
+            if before == nil { keys.absent.insert(key) }
+            // One that fits by now is taken by the next publication.
+            if bucketBytes[key.bucket] + bytes - Self.bytes(of: before) > RegistryLimits.bucketBytesMax {
+                crowded.append(record)
+            }
+        }
+        keys.crowded = Self.hottestFirst(crowded).map(\.key)
+        return keys
+    }
+
+    private static func hottestFirst(_ records: [HotRecord]) -> [HotRecord] {
+        func heat(_ record: HotRecord) -> Double { record.readsPerSecond + record.writesPerSecond }
+        return records.sorted { (heat($1), $0.key) < (heat($0), $1.key) }
+    }
+
     // MARK: - Gathering
 
     mutating func submit(_ updates: [HotUpdate]) -> [RefusedUpdate] {
@@ -267,8 +287,7 @@ struct PublishPlanner: Sendable {
             return (before != nil || keyCount < RegistryLimits.hotKeysMax)
                 && bucketBytes[record.key.bucket] + bytes - Self.bytes(of: before) <= RegistryLimits.bucketBytesMax
         }.map(\.record)
-        func heat(_ record: HotRecord) -> Double { record.readsPerSecond + record.writesPerSecond }
-        for record in fitting.sorted(by: { (heat($1), $0.key) < (heat($0), $1.key) }) {
+        for record in Self.hottestFirst(fitting) {
             // Those before it may have used the room up: then it waits on.
             _ = take(.set(record))
         }
