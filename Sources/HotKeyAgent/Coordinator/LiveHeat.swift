@@ -22,19 +22,20 @@ struct LiveHeat: Sendable {
     let keys: [Key]
 
     /// - Parameters:
-    ///   - held: what exact sources hold hot.
+    ///   - held: what exact sources hold hot, of one key where that is asked for.
+    ///   - heldAloneCount: how many keys exact sources hold hot that the agents' reports do not.
     ///   - since: when a key became hot that is so since that time of the monotonic clock.
     init(
-        _ question: Question, _ tracker: HeatTracker, _ window: MergedWindow, held: [FusedHeat] = [],
-        since: ([UInt8], UInt64) -> Timestamp
+        _ question: Question, _ tracker: HeatTracker, _ window: MergedWindow, held: [FusedHeat],
+        heldAloneCount: Int, since: ([UInt8], UInt64) -> Timestamp
     ) {
         totals = window.totalsOfLastSecond
         agentCount = window.agentCount
-        hotKeyCount = tracker.hotKeyCount + held.count { !tracker.isHot($0.key) }
+        hotKeyCount = tracker.hotKeyCount + heldAloneCount
         let observed =
             switch question {
             case .top(let count): tracker.top(count, in: window, held: held)
-            case .key(let key): [tracker.observe(key, in: window, held: held.first { $0.key == key })]
+            case .key(let key): [tracker.observe(key, in: window, held: held.first)]
             }
         let sources = Dictionary(held.map { ($0.key, $0.sources) }) { first, _ in first }
         keys = observed.map { heat in

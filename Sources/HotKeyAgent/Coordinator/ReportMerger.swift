@@ -202,8 +202,16 @@ actor ReportMerger {
     /// - Parameter clock: this moment by the ensemble's clock.
     func live(_ question: LiveHeat.Question, clock: Timestamp = .now, at now: NIODeadline = .now()) -> LiveHeat {
         window.advance(to: now.uptimeNanoseconds)
-        let held = fusion.heldBySources(wallMilliseconds: clock.millisecondsSince1970)
-        return LiveHeat(question, tracker, window, held: held) { time(of: $0, since: $1, clock, now) }
+        let wall = clock.millisecondsSince1970
+        let held =
+            switch question {
+            case .top: fusion.heldBySources(wallMilliseconds: wall)
+            case .key(let key): fusion.heldBySources(key, wallMilliseconds: wall).map { [$0] } ?? []
+            }
+        return LiveHeat(
+            question, tracker, window, held: held,
+            heldAloneCount: fusion.heldBySourcesCount { [tracker] in !tracker.isHot($0) }
+        ) { time(of: $0, since: $1, clock, now) }
     }
 
     /// When a key became hot, as it is published.

@@ -78,20 +78,28 @@ public struct SourceFusion: Sendable {
 
     /// What exact sources hold hot or cooling as of the last decision, with what they say of it now; in no order.
     public func heldBySources(wallMilliseconds: Int64) -> [FusedHeat] {
-        machines.compactMap { key, machine in
-            guard let kind = machine.kind, let since = machine.sinceNanoseconds, let rule = rule(for: key) else {
-                return nil
-            }
-            let live = (named[key] ?? []).filter {
-                $0.grade == .exact && $0.candidate.expiresAtMilliseconds > wallMilliseconds
-            }
-            var heat = FusedHeat(
-                key: key, state: machine.state, kind: kind, sources: published[key]?.sources ?? live.map(\.source),
-                sinceNanoseconds: since)
-            let best = live.map { $0.candidate.sample(under: rule) }.max { $0.windowHeat < $1.windowHeat }
-            if let best { heat.show(best) }
-            return heat
+        machines.keys.compactMap { heldBySources($0, wallMilliseconds: wallMilliseconds) }
+    }
+
+    /// The same of one key; nil where they do not hold it.
+    public func heldBySources(_ key: [UInt8], wallMilliseconds: Int64) -> FusedHeat? {
+        guard let machine = machines[key], let kind = machine.kind, let since = machine.sinceNanoseconds,
+            let rule = rule(for: key)
+        else { return nil }
+        let live = (named[key] ?? []).filter {
+            $0.grade == .exact && $0.candidate.expiresAtMilliseconds > wallMilliseconds
         }
+        var heat = FusedHeat(
+            key: key, state: machine.state, kind: kind, sources: published[key]?.sources ?? live.map(\.source),
+            sinceNanoseconds: since)
+        let best = live.map { $0.candidate.sample(under: rule) }.max { $0.windowHeat < $1.windowHeat }
+        if let best { heat.show(best) }
+        return heat
+    }
+
+    /// How many keys exact sources hold hot or cooling of which that is true.
+    public func heldBySourcesCount(where isCounted: ([UInt8]) -> Bool) -> Int {
+        machines.count { $0.value.kind != nil && isCounted($0.key) }
     }
 
     /// Keys that are published.

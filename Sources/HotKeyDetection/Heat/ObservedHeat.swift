@@ -28,7 +28,16 @@ extension HeatTracker {
             known.insert(key)
             return observe(key, at: entry, in: window, held: heldByKey[key])
         }
-        for heat in held where known.insert(heat.key).inserted {
+        // Of the others no more than are asked for can be among the busiest, and to look at one costs a walk over its slices.
+        var others = held.filter { !known.contains($0.key) }
+        if others.count > count {
+            others.sort { left, right in
+                left.accessesPerSecond == right.accessesPerSecond
+                    ? left.key.lexicographicallyPrecedes(right.key) : left.accessesPerSecond > right.accessesPerSecond
+            }
+            others.removeLast(others.count - count)
+        }
+        for heat in others where known.insert(heat.key).inserted {
             observed.append(observe(heat.key, in: window, held: heat))
         }
         if observed.count < count {
@@ -78,6 +87,10 @@ extension HeatTracker {
     }
 
     private static let anyKey = DetectionRule(pattern: try! GlobPattern("*"))
+}
+
+extension FusedHeat {
+    fileprivate var accessesPerSecond: Double { readsPerSecond + writesPerSecond }
 }
 
 extension ObservedHeat {

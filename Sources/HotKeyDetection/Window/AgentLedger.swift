@@ -26,6 +26,7 @@ final class AgentLedger {
         /// The first slice that it tells of.
         var startSlice: UInt64 = 0
         var bound: UInt64 = 0
+        var accessesPerSlice: UInt64 = 0
     }
 
     /// Pulls after which the smallest delay seen becomes the offset: follows an agent whose clock runs slower.
@@ -45,7 +46,11 @@ final class AgentLedger {
     private var frames = [Frame](repeating: Frame(), count: Int(AgentLedger.remembered))
     private(set) var lastArrivalNanoseconds: UInt64
     /// Accesses of its newest frame, for each slice that the frame takes.
-    var accessesPerSlice: UInt64 = 0
+    private(set) var accessesPerSlice: UInt64 = 0
+    /// Accesses that it may have in a slice of which it has not told, as far as its frames of the last second say.
+    ///
+    /// One at least: an agent that had none lately tells as late as any other, and what it had before is in its window as long.
+    private(set) var expectedPerSlice: UInt64 = 0
     /// The newest slice that it has told of; 0 before the first.
     var toldSlice: UInt64 = 0
 
@@ -115,12 +120,30 @@ final class AgentLedger {
     func slicesTaken(_ sequence: UInt64) -> UInt64 { frames[Int(sequence % Self.remembered)].taken }
 
     /// Notes a frame that is counted.
-    func setCounted(_ sequence: UInt64, slice: UInt64, startSlice: UInt64, bound: UInt64) {
+    /// - Parameter accessesPerSlice: its accesses, for each slice that it takes.
+    func setCounted(
+        _ sequence: UInt64, slice: UInt64, startSlice: UInt64, bound: UInt64, accessesPerSlice: UInt64
+    ) {
         let place = Int(sequence % Self.remembered)
         frames[place].slice = slice
         frames[place].startSlice = startSlice
         frames[place].bound = bound
+        frames[place].accessesPerSlice = accessesPerSlice
+        if sequence == lastSequence { self.accessesPerSlice = accessesPerSlice }
         toldSlice = max(toldSlice, slice)
+    }
+
+    /// After a pull's frames are counted.
+    func reviewExpected() {
+        expectedPerSlice = 1
+        for back in 0..<UInt64(DetectionLimits.tailSlices) where back < lastSequence {
+            let sequence = lastSequence - back
+            let frame = frames[Int(sequence % Self.remembered)]
+            guard frame.sequence == sequence, frame.slice &+ UInt64(DetectionLimits.tailSlices) > toldSlice else {
+                continue
+            }
+            expectedPerSlice = max(expectedPerSlice, frame.accessesPerSlice)
+        }
     }
 
     /// Of a frame that was counted: in which slice, from which slice on it tells, and its bound.

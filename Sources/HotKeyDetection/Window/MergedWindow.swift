@@ -3,7 +3,7 @@
 /// Frames are placed by arrival and by their durations (see `AgentLedger`); late ones are counted where they belong, repeated ones
 /// not at all, an agent that starts anew starts anew here, and one that leaves takes nothing back. A missing frame may have held all
 /// its agent's accesses for one key, so the agent's total is added to the bound in its place: that of the frames around it, or while
-/// the agent is silent, of its last.
+/// the agent is silent, the largest of its last second.
 ///
 /// **Bounds** (Agarwal et al., "Mergeable Summaries", PODS 2012: the errors of parts add up). A slice that a frame tells of is, for a
 /// key, either covered by an entry, whose error then holds what is missing, or not, and then the key had at most the frame's bound
@@ -95,7 +95,7 @@ public final class MergedWindow {
             departed[epoch] = nil
             agents[agent] = counting
         } else {
-            keys.withdraw(counting.accessesPerSlice, through: counting.toldSlice)
+            keys.withdraw(counting.expectedPerSlice, through: counting.toldSlice)
         }
         counting.arrive(scale, slice: keys.currentSlice, now: now)
         for frame in frames {
@@ -104,7 +104,8 @@ public final class MergedWindow {
                 count(ReportReader(validated: bytes), in: counting, &ingested)
             }
         }
-        keys.expect(counting.accessesPerSlice, through: counting.toldSlice)
+        counting.reviewExpected()
+        keys.expect(counting.expectedPerSlice, through: counting.toldSlice)
         return ingested
     }
 
@@ -127,7 +128,7 @@ public final class MergedWindow {
 
     /// Nothing is expected of it any more.
     private func part(from ledger: AgentLedger) {
-        keys.withdraw(ledger.accessesPerSlice, through: ledger.toldSlice)
+        keys.withdraw(ledger.expectedPerSlice, through: ledger.toldSlice)
     }
 
     /// Lets time pass without news.
@@ -226,8 +227,8 @@ public final class MergedWindow {
         let isUneven = before > 0 && step == 1 && firstSlice != ledger.toldSlice + 1
         // Some short frames may share a slice, which the agent has told of once.
         let firstNew = sequence > before ? max(firstSlice, ledger.toldSlice + 1) : firstSlice
-        ledger.setCounted(sequence, slice: slice, startSlice: startSlice, bound: bound)
-        if sequence > before { ledger.accessesPerSlice = accessesPerSlice }
+        ledger.setCounted(
+            sequence, slice: slice, startSlice: startSlice, bound: bound, accessesPerSlice: accessesPerSlice)
         keys.addBound(bound, slice: slice, isLong: isLong)
         if isUneven { keys.addBound(bound, slice: slice, isLong: true) }
         note(reader.totals, from: firstSlice, through: slice, newFrom: firstNew, slices: slices)
