@@ -70,7 +70,10 @@ final class ReportStore: Sendable {
             guard state.waiters.count < AgentLimits.reportWaitersMax else {
                 guard state.delayed < AgentLimits.reportDelayedMax else {
                     promise.fail(
-                        AgentError(.tooBusy, "HK.REPORTS: \(state.waiters.count + state.delayed) calls wait already"))
+                        AgentError(
+                            .tooBusy,
+                            "HK.REPORTS: \(state.waiters.count + state.delayed) calls wait already, the most that may; ask again later, "
+                                + "and one call at a time"))
                     return .none
                 }
                 state.delayed += 1

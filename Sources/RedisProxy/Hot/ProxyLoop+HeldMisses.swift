@@ -106,7 +106,7 @@ extension ProxyLoop {
     func holdBehindOthers(
         _ index: Int, _ command: UnsafeRawBufferPointer, isGet: Bool, _ version: ProtocolVersion, _ read: WaitingRead
     ) -> Bool {
-        guard read.standing.mayBeHeld, table[index].holdsMisses else { return false }
+        guard !missHold.isEmpty, read.standing.mayBeHeld, table[index].holdsMisses else { return false }
         let command = Array(command)
         guard missHold.isHolding(command) else { return false }
         let question = HotQuestion(key: table[index].key, command: command, isGet: isGet, version: version)

@@ -39,17 +39,16 @@ extension ProxyLoop {
 }
 
 /// A `GET` of a hot key on its way home while the fleet only observes. Each event loop gives turns of its own then.
-final class ObservedMiss: UpstreamRequest {
+final class ObservedMiss: ForwardedRequest {
     private let loop: ProxyLoop
     private let key: [UInt8]
     private let intervalNanoseconds: UInt64
-    private let sink: ReplySink
 
     init(loop: ProxyLoop, key: [UInt8], intervalNanoseconds: UInt64, sink: ReplySink) {
         self.loop = loop
         self.key = key
         self.intervalNanoseconds = intervalNanoseconds
-        self.sink = sink
+        super.init(sink)
     }
 
     override func receive(_ reply: ReplyView, sentAt: UInt64) {
@@ -61,12 +60,6 @@ final class ObservedMiss: UpstreamRequest {
         } else if !reply.isError {
             _ = loop.missTurns.valueSeen(key, of: key)
         }
-        sink.deliver(reply)
-    }
-
-    override func fail(_ failure: UpstreamFailure, _ node: ProxyNode) { sink.fail(failure.text(node)) }
-    override var asker: FrontSession? { sink.session }
-    override var streamPlace: (session: FrontSession, slot: UInt32)? {
-        if case .slot(let session, let slot) = sink { (session, slot) } else { nil }
+        super.receive(reply, sentAt: sentAt)
     }
 }

@@ -67,8 +67,8 @@ class UpstreamRequest {
     var hasFallback: Bool { false }
 }
 
-/// Passes its reply to a sink and nothing else.
-final class ForwardedRequest: UpstreamRequest {
+/// Passes its reply to a sink; nothing else, unless one derived from it looks at the reply first.
+class ForwardedRequest: UpstreamRequest {
     private let sink: ReplySink
 
     init(_ sink: ReplySink) {
